@@ -1,0 +1,170 @@
+//! The feed of one conversation: numbers frames, encodes each once per dialect, keeps the newest for replay, and hands
+//! them to the sockets that watch (chapter 30 §2.5, decisions 22 and 24).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::frame::Event;
+
+/// Most frames and bytes held for replay.
+const RING_FRAMES: usize = 1_000;
+const RING_BYTES: usize = 4 * 1024 * 1024;
+/// Most frames that wait for one socket; one that falls further behind is dropped and hydrates.
+const OUTBOX: usize = 1_024;
+
+/// How deltas are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// With the whole text so far, as contract clients need it.
+    Cumulative,
+    /// Increments only.
+    Incremental,
+}
+
+/// A frame as both dialects send it; the bytes are shared by all sockets.
+#[derive(Debug, Clone)]
+struct Encoded {
+    seq: u64,
+    cumulative: Bytes,
+    incremental: Bytes,
+}
+
+impl Encoded {
+    fn of(&self, dialect: Dialect) -> &Bytes {
+        match dialect {
+            Dialect::Cumulative => &self.cumulative,
+            Dialect::Incremental => &self.incremental,
+        }
+    }
+}
+
+struct Watcher {
+    dialect: Dialect,
+    outbox: mpsc::Sender<Bytes>,
+}
+
+/// Numbers, keeps and delivers the frames of one conversation.
+#[derive(Default)]
+pub struct Feed {
+    seq: u64,
+    ring: VecDeque<Encoded>,
+    ring_bytes: usize,
+    watchers: Vec<Watcher>,
+}
+
+impl Feed {
+    /// The number of the next frame.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.seq + 1
+    }
+
+    /// Publishes the same frame in both dialects.
+    pub fn publish(&mut self, event: &Event) {
+        let bytes = Bytes::from(event.encode(Some(self.next_seq())));
+        self.push(bytes.clone(), bytes);
+    }
+
+    /// Publishes a frame that differs by dialect, under one number.
+    pub fn publish_both(&mut self, cumulative: &Event, incremental: &Event) {
+        let seq = Some(self.next_seq());
+        self.push(cumulative.encode(seq).into(), incremental.encode(seq).into());
+    }
+
+    fn push(&mut self, cumulative: Bytes, incremental: Bytes) {
+        self.seq += 1;
+        let encoded = Encoded { seq: self.seq, cumulative, incremental };
+        self.watchers.retain(|watcher| watcher.outbox.try_send(encoded.of(watcher.dialect).clone()).is_ok());
+        self.ring_bytes += encoded.cumulative.len();
+        self.ring.push_back(encoded);
+        while self.ring.len() > RING_FRAMES || self.ring_bytes > RING_BYTES {
+            let Some(oldest) = self.ring.pop_front() else { break };
+            self.ring_bytes -= oldest.cumulative.len();
+        }
+    }
+
+    /// Adds a socket: `hello` first, then what it missed since `since_seq` if that is still held, else `resync`.
+    pub fn attach(
+        &mut self,
+        dialect: Dialect,
+        hello: &Event,
+        since_seq: Option<u64>,
+        resync: &Event,
+    ) -> mpsc::Receiver<Bytes> {
+        // Replay never overflows the outbox of a new socket: both hold the same number of frames, and hello.
+        let (outbox, inbox) = mpsc::channel(OUTBOX.max(RING_FRAMES + 2));
+        let _ = outbox.try_send(hello.encode(None).into());
+        if let Some(since) = since_seq {
+            let oldest = self.ring.front().map_or(self.seq + 1, |frame| frame.seq);
+            if since > self.seq || since + 1 < oldest {
+                let _ = outbox.try_send(resync.encode(None).into());
+            } else {
+                for frame in self.ring.iter().filter(|frame| frame.seq > since) {
+                    let _ = outbox.try_send(frame.of(dialect).clone());
+                }
+            }
+        }
+        self.watchers.push(Watcher { dialect, outbox });
+        inbox
+    }
+
+    /// How many sockets watch. Those that went away are forgotten.
+    pub fn watchers(&mut self) -> usize {
+        self.watchers.retain(|watcher| !watcher.outbox.is_closed());
+        self.watchers.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn event(n: usize) -> Event {
+        Event::log(&format!("l{n}"), "info", "x", Value::Null)
+    }
+
+    fn kinds_and_seqs(inbox: &mut mpsc::Receiver<Bytes>) -> Vec<(String, u64)> {
+        let mut seen = Vec::new();
+        while let Ok(bytes) = inbox.try_recv() {
+            let frame: Value = serde_json::from_slice(&bytes).unwrap();
+            let event = &frame["event"];
+            seen.push((event["type"].as_str().unwrap().to_owned(), event["seq"].as_u64().unwrap_or(0)));
+        }
+        seen
+    }
+
+    fn attach(feed: &mut Feed, since: Option<u64>) -> Vec<(String, u64)> {
+        let (hello, resync) = (Event::hello("c", "k", 1), Event::resync("c", 1, 1));
+        kinds_and_seqs(&mut feed.attach(Dialect::Cumulative, &hello, since, &resync))
+    }
+
+    #[test]
+    fn a_socket_sees_hello_then_what_it_missed_then_what_comes() {
+        let mut feed = Feed::default();
+        (0..3).for_each(|n| feed.publish(&event(n)));
+        let hello = ("ws.hello".to_owned(), 0);
+        assert_eq!(attach(&mut feed, None), std::slice::from_ref(&hello));
+        assert_eq!(attach(&mut feed, Some(1)), [hello.clone(), ("log".into(), 2), ("log".into(), 3)]);
+        assert_eq!(attach(&mut feed, Some(3)), std::slice::from_ref(&hello));
+        assert_eq!(attach(&mut feed, Some(9)), [hello.clone(), ("ws.resync".into(), 0)]);
+        (0..RING_FRAMES).for_each(|n| feed.publish(&event(n)));
+        assert_eq!(attach(&mut feed, Some(1)), [hello, ("ws.resync".into(), 0)]);
+    }
+
+    #[test]
+    fn a_socket_that_does_not_read_is_dropped_and_others_are_not() {
+        let mut feed = Feed::default();
+        let (hello, resync) = (Event::hello("c", "k", 1), Event::resync("c", 1, 1));
+        let stuck = feed.attach(Dialect::Cumulative, &hello, None, &resync);
+        for n in 0..OUTBOX + 10 {
+            let mut quick = feed.attach(Dialect::Incremental, &hello, None, &resync);
+            feed.publish(&event(n));
+            assert_eq!(kinds_and_seqs(&mut quick).len(), 2);
+        }
+        assert_eq!(feed.watchers(), 0);
+        drop(stuck);
+    }
+}

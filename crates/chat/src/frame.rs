@@ -1,0 +1,211 @@
+//! Frames: what a socket is sent (chapter 30 §2.2 to §2.4). One JSON object in a text message each.
+
+use collodi_profiles::profile::resolve::EffectiveProfile;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::model::Usage;
+use crate::timeline::Entity;
+
+/// An event before it has a number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The type, for example `llm.delta`.
+    pub kind: &'static str,
+    /// Of the entity that it is about.
+    pub id: String,
+    /// The payload.
+    pub data: Value,
+    /// Attribution and usage, on the frames of a model.
+    pub metadata: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    sem: bool,
+    event: Numbered<'a>,
+}
+
+#[derive(Serialize)]
+struct Numbered<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    data: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+impl Event {
+    /// The text message, with its number if it has one.
+    #[must_use]
+    pub fn encode(&self, seq: Option<u64>) -> String {
+        let event = Numbered {
+            kind: self.kind,
+            id: &self.id,
+            data: &self.data,
+            metadata: self.metadata.as_ref(),
+            seq,
+        };
+        // Values of our own making always encode.
+        serde_json::to_string(&Envelope { sem: true, event }).unwrap_or_default()
+    }
+
+    /// The user's prompt.
+    #[must_use]
+    pub fn chat_message(turn_id: &str, prompt: &str) -> Self {
+        let data = json!({"schemaVersion": 1, "role": "user", "content": prompt});
+        Self { kind: "chat.message", id: user_entity_id(turn_id), data, metadata: None }
+    }
+
+    /// A model begins to answer.
+    #[must_use]
+    pub fn llm_start(message_id: &str, metadata: Value) -> Self {
+        let data = json!({"id": message_id, "role": "assistant"});
+        Self { kind: "llm.start", id: message_id.into(), data, metadata: Some(metadata) }
+    }
+
+    /// More text. `cumulative` is the whole text so far, for contract clients.
+    #[must_use]
+    pub fn llm_delta(message_id: &str, delta: &str, cumulative: Option<&str>, metadata: Value) -> Self {
+        let mut data = json!({"id": message_id, "delta": delta});
+        if let Some(text) = cumulative {
+            data["cumulative"] = text.into();
+        }
+        Self { kind: "llm.delta", id: message_id.into(), data, metadata: Some(metadata) }
+    }
+
+    /// The message is complete, or will not be.
+    #[must_use]
+    pub fn llm_final(message_id: &str, text: &str, metadata: Value) -> Self {
+        let mut data = json!({"id": message_id});
+        if !text.is_empty() {
+            data["text"] = text.into();
+        }
+        Self { kind: "llm.final", id: message_id.into(), data, metadata: Some(metadata) }
+    }
+
+    /// A failure that the user sees (decision 26), or a remark (decision 33).
+    #[must_use]
+    pub fn log(id: &str, level: &str, message: &str, fields: Value) -> Self {
+        let data = json!({"id": id, "level": level, "message": message, "fields": fields});
+        Self { kind: "log", id: id.into(), data, metadata: None }
+    }
+
+    /// The stored form of an entity changed. `version` is the frame's own number.
+    #[must_use]
+    pub fn timeline_upsert(conv_id: &str, entity: &Entity, version: u64) -> Self {
+        let data = json!({"convId": conv_id, "entity": entity, "version": version.to_string()});
+        Self { kind: "timeline.upsert", id: entity.id.clone(), data, metadata: None }
+    }
+
+    /// The first frame of a socket.
+    #[must_use]
+    pub fn hello(conv_id: &str, runtime_key: &str, now_ms: i64) -> Self {
+        let data = json!({"convId": conv_id, "runtimeKey": runtime_key, "serverTime": now_ms.to_string()});
+        Self { kind: "ws.hello", id: format!("ws.hello:{conv_id}:{now_ms}"), data, metadata: None }
+    }
+
+    /// The answer to a ping.
+    #[must_use]
+    pub fn pong(conv_id: &str, now_ms: i64) -> Self {
+        let data = json!({"convId": conv_id, "serverTime": now_ms.to_string()});
+        Self { kind: "ws.pong", id: format!("ws.pong:{conv_id}:{now_ms}"), data, metadata: None }
+    }
+
+    /// Frames after the asked number are gone: the client hydrates (decision 24).
+    #[must_use]
+    pub fn resync(conv_id: &str, version: u64, now_ms: i64) -> Self {
+        let data = json!({"convId": conv_id, "version": version.to_string()});
+        Self { kind: "ws.resync", id: format!("ws.resync:{conv_id}:{now_ms}"), data, metadata: None }
+    }
+}
+
+/// The id of the entity that shows a prompt.
+#[must_use]
+pub fn user_entity_id(turn_id: &str) -> String {
+    format!("user-{turn_id}")
+}
+
+/// Whether a message of a client is a ping (chapter 30 §2.3).
+#[must_use]
+pub fn is_ping(text: &str) -> bool {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("ping") {
+        return true;
+    }
+    let Ok(Value::Object(message)) = serde_json::from_str(text) else { return false };
+    let is = |value: Option<&Value>| {
+        value.and_then(Value::as_str).is_some_and(|kind| kind.eq_ignore_ascii_case("ws.ping"))
+    };
+    let wrapped = message.get("sem") == Some(&Value::Bool(true))
+        && is(message.get("event").and_then(|event| event.get("type")));
+    is(message.get("type")) || wrapped
+}
+
+/// What frames of a model say about where they come from (decision 42).
+#[must_use]
+pub fn attribution(runtime: &EffectiveProfile, model: &str) -> Map<String, Value> {
+    let mut metadata = Map::new();
+    metadata.insert("model".into(), model.into());
+    for (key, setting) in [("temperature", "ai-temperature"), ("topP", "ai-top-p")] {
+        if let Some(value) = runtime.settings.get(setting) {
+            metadata.insert(key.into(), value);
+        }
+    }
+    if let Some(value) = runtime.settings.get("ai-max-response-tokens") {
+        metadata.insert("maxTokens".into(), value);
+    }
+    metadata.insert("runtimeKey".into(), runtime.runtime_key.as_str().into());
+    metadata.insert("registry".into(), runtime.registry.as_str().into());
+    metadata.insert("profileVersion".into(), runtime.version.into());
+    metadata.insert("runtimeFingerprint".into(), runtime.fingerprint.as_str().into());
+    metadata
+}
+
+/// Adds what is known at the end of an answer.
+pub fn add_outcome(
+    metadata: &mut Map<String, Value>,
+    stop_reason: Option<&str>,
+    usage: Option<&Usage>,
+    duration_ms: i64,
+) {
+    if let Some(reason) = stop_reason {
+        metadata.insert("stopReason".into(), reason.into());
+    }
+    if let Some(usage) = usage {
+        metadata.insert("usage".into(), json!(usage));
+    }
+    metadata.insert("durationMs".into(), duration_ms.max(0).to_string().into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_have_the_contract_s_envelope() {
+        let event = Event::hello("c-1", "default", 1_771_939_205_123);
+        let value: Value = serde_json::from_str(&event.encode(None)).unwrap();
+        assert_eq!(
+            value,
+            json!({"event": {"data": {"convId": "c-1", "runtimeKey": "default", "serverTime": "1771939205123"},
+                "id": "ws.hello:c-1:1771939205123", "type": "ws.hello"}, "sem": true})
+        );
+        let value: Value = serde_json::from_str(&Event::chat_message("t", "hi").encode(Some(7))).unwrap();
+        assert_eq!(value["event"]["seq"], json!(7));
+        assert_eq!(value["event"]["id"], "user-t");
+    }
+
+    #[test]
+    fn pings_come_in_three_forms() {
+        for text in [" PING ", r#"{"type":"WS.ping"}"#, r#"{"sem":true,"event":{"type":"ws.ping"}}"#] {
+            assert!(is_ping(text), "{text}");
+        }
+        for text in ["pong", "{}", r#"{"event":{"type":"ws.ping"}}"#, "{", r#"{"type":5}"#] {
+            assert!(!is_ping(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Taking over a registry that the Go reference wrote (chapter 10 §10.4, decision 6): nothing is lost, what its defects
+//! left broken is repaired, and every repair is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::draft::Draft;
+use super::history::RegistryHead;
+use super::middlewares::{Writer, place_configs};
+use super::{Extensions, Metadata, Policy, Profile, Runtime, extensions, validate};
+use crate::catalog::Catalog;
+use crate::error::quote;
+use crate::ids::{ExtensionKey, ProfileSlug, RegistrySlug};
+use crate::json::Object;
+use crate::settings;
+
+/// A registry as it is kept.
+#[derive(Debug)]
+pub struct Adopted {
+    /// Its name.
+    pub slug: RegistrySlug,
+    /// What is true beside the profiles; its version goes on where the reference's was.
+    pub head: RegistryHead,
+    /// The profiles with what was repaired in each, in words.
+    pub profiles: Vec<(Profile, Vec<String>)>,
+    /// What was repaired in the registry.
+    pub repairs: Vec<String>,
+}
+
+/// Reads one row of the reference's table: `row_slug` and its `payload_json`.
+///
+/// # Errors
+/// A payload that is no registry at all; such a database is refused.
+pub fn adopt(row_slug: &str, payload: &str, catalog: &Catalog) -> Result<Adopted, String> {
+    let slug = RegistrySlug::parse(row_slug).map_err(|e| e.to_string())?;
+    let payload: Object = serde_json::from_str(payload).map_err(|e| format!("registry {slug}: {e}"))?;
+    let mut repairs = Vec::new();
+    let own_slug = payload.get("slug").and_then(Value::as_str).unwrap_or_default();
+    if !own_slug.trim().is_empty() && RegistrySlug::parse(own_slug).ok().as_ref() != Some(&slug) {
+        repairs.push(format!("payload said slug {}, the row's slug counts", quote(own_slug)));
+    }
+    let mut profiles: BTreeMap<ProfileSlug, (Profile, Vec<String>)> = BTreeMap::new();
+    let entries = match payload.get("profiles") {
+        None | Some(Value::Null) => Object::new(),
+        Some(Value::Object(entries)) => entries.clone(),
+        Some(_) => return Err(format!("registry {slug}: profiles must be an object")),
+    };
+    for (key, raw) in entries {
+        let Value::Object(raw) = raw else {
+            repairs.push(format!("profile {} was null and is left out", quote(&key)));
+            continue;
+        };
+        let wanted = ProfileSlug::parse(&key).map_err(|e| format!("registry {slug}: {e}"))?;
+        let free = free_slug(&wanted, &profiles);
+        if free != wanted {
+            repairs.push(format!("profile {} is kept as {free}: its slug was taken", quote(&key)));
+        }
+        let adopted = adopt_profile(free.clone(), &raw, catalog)
+            .map_err(|e| format!("registry {slug}: profile {}: {e}", quote(&key)))?;
+        profiles.insert(free, adopted);
+    }
+    let head = adopt_head(&payload, &profiles, &mut repairs);
+    Ok(Adopted { slug, head, profiles: profiles.into_values().collect(), repairs })
+}
+
+fn adopt_head(
+    payload: &Object,
+    profiles: &BTreeMap<ProfileSlug, (Profile, Vec<String>)>,
+    repairs: &mut Vec<String>,
+) -> RegistryHead {
+    let text = |key: &str| payload.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let stated = ProfileSlug::parse(&text("default_profile_slug")).ok();
+    let default_profile = stated.clone().filter(|slug| profiles.contains_key(slug)).or_else(|| {
+        let named = profiles.keys().find(|slug| slug.as_str() == "default");
+        named.or_else(|| profiles.keys().next()).cloned()
+    });
+    if default_profile != stated {
+        let was = stated.map_or_else(|| "none".to_owned(), |slug| slug.to_string());
+        let now = default_profile.as_ref().map_or("none", ProfileSlug::as_str);
+        repairs.push(format!("default profile was {was}, now {now}"));
+    }
+    RegistryHead {
+        display_name: text("display_name"),
+        description: text("description"),
+        default_profile,
+        metadata: adopt_metadata(payload.get("metadata")),
+    }
+}
+
+/// Version 0 means "never edited" in the reference; here every stored thing has a version (D6).
+fn adopt_metadata(raw: Option<&Value>) -> Metadata {
+    let mut metadata: Metadata =
+        raw.and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default();
+    metadata.version = metadata.version.clamp(1, i64::MAX as u64);
+    metadata
+}
+
+fn free_slug(wanted: &ProfileSlug, taken: &BTreeMap<ProfileSlug, (Profile, Vec<String>)>) -> ProfileSlug {
+    let variants = (2..).filter_map(|n| ProfileSlug::parse(&format!("{wanted}-{n}")).ok());
+    let mut candidates = std::iter::once(wanted.clone()).chain(variants);
+    candidates.find(|slug| !taken.contains_key(slug)).unwrap_or_else(|| wanted.clone())
+}
+
+fn adopt_profile(
+    slug: ProfileSlug,
+    raw: &Object,
+    catalog: &Catalog,
+) -> Result<(Profile, Vec<String>), String> {
+    let part = |name: &str| raw.get(name).filter(|v| !v.is_null()).cloned().unwrap_or_else(|| json!({}));
+    let text = |key: &str| raw.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut repairs = Vec::new();
+    let mut runtime: Runtime = serde_json::from_value(part("runtime")).map_err(|e| e.to_string())?;
+    let policy: Policy = serde_json::from_value(part("policy")).map_err(|e| e.to_string())?;
+    let raw_extensions: Object = serde_json::from_value(part("extensions")).map_err(|e| e.to_string())?;
+    let mut extensions = adopt_extensions(raw_extensions, &mut repairs);
+    name_repeated_uses(&mut runtime, &mut extensions, catalog, &mut repairs);
+
+    let mut problems = Vec::new();
+    place_configs(&mut runtime, &mut extensions, catalog, Writer::Operator, &mut problems);
+    let metadata = adopt_metadata(raw.get("metadata"));
+    let (display_name, description) = (text("display_name"), text("description"));
+    if settings::redact(&mut runtime.step_settings_patch) {
+        repairs.push("a provider key was redacted; set it with the server's own flags".into());
+    }
+    let profile = Profile { slug, display_name, description, runtime, policy, metadata, extensions };
+    // What breaks newer rules is kept and said (decision 6).
+    validate::check(&profile, &mut problems);
+    validate::check_runtime(&profile.runtime, catalog, &mut problems);
+    validate::check_limits(&profile, &mut problems);
+    let _ = extensions::normalise(Draft::of(&profile).extensions, catalog, &mut problems);
+    let seen: BTreeSet<String> = problems
+        .iter()
+        .filter(|problem| problem.keyword != "secret")
+        .map(|problem| format!("kept although: {problem}"))
+        .collect();
+    repairs.extend(seen);
+    Ok((profile, repairs))
+}
+
+/// Canonical keys; of two spellings the canonical one keeps the key, as the reference's look-ups saw it (D10, D11).
+fn adopt_extensions(raw: Object, repairs: &mut Vec<String>) -> Extensions {
+    let mut adopted = Extensions::new();
+    let (canonical, variants): (Vec<_>, Vec<_>) = raw
+        .into_iter()
+        .partition(|(raw_key, _)| ExtensionKey::parse(raw_key).is_ok_and(|key| key.as_str() == raw_key));
+    for (raw_key, payload) in canonical.into_iter().chain(variants) {
+        let wanted = ExtensionKey::parse(&raw_key).ok();
+        let free = wanted.clone().filter(|key| !adopted.contains_key(key));
+        let Some(key) = free.or_else(|| variant_key(wanted.as_ref(), &adopted)) else { continue };
+        if Some(&key) != wanted.as_ref() {
+            repairs.push(format!("extension {} is kept as {key}", quote(&raw_key)));
+        }
+        adopted.insert(key, payload);
+    }
+    adopted
+}
+
+fn variant_key(wanted: Option<&ExtensionKey>, taken: &Extensions) -> Option<ExtensionKey> {
+    let (stem, version) = wanted.and_then(|key| key.as_str().split_once('@')).unwrap_or(("adopted.key", "v1"));
+    let stem: String = stem.chars().take(110).collect();
+    (2..1000)
+        .filter_map(|n| ExtensionKey::parse(&format!("{stem}_variant{n}@{version}")).ok())
+        .find(|key| !taken.contains_key(key))
+}
+
+/// The same middleware more than once without ids gets `<name>-<n>`, and its configuration goes with it.
+fn name_repeated_uses(
+    runtime: &mut Runtime,
+    extensions: &mut Extensions,
+    catalog: &Catalog,
+    repairs: &mut Vec<String>,
+) {
+    let names: Vec<String> = runtime
+        .middlewares
+        .iter()
+        .filter(|u| u.id.trim().is_empty())
+        .map(|u| u.name.trim().to_owned())
+        .collect();
+    let mut ids: BTreeSet<String> = runtime.middlewares.iter().map(|u| u.id.trim().to_owned()).collect();
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    for (index, used) in runtime.middlewares.iter_mut().enumerate() {
+        let name = used.name.trim().to_owned();
+        let repeated = names.iter().filter(|n| **n == name).count() > 1;
+        if !used.id.trim().is_empty() || !repeated || catalog.middleware(&name).is_none() {
+            continue;
+        }
+        let number = numbers.entry(name.clone()).or_insert(0);
+        let id = loop {
+            *number += 1;
+            let id = format!("{name}-{number}");
+            if ids.insert(id.clone()) {
+                break id;
+            }
+        };
+        if let Ok(key) = ExtensionKey::for_middleware(&name)
+            && let Some(Value::Object(slots)) = extensions.get_mut(&key).and_then(|p| p.get_mut("instances"))
+            && let Some(config) =
+                slots.remove(&format!("index:{index}")).or_else(|| slots.get("default").cloned())
+        {
+            slots.insert(format!("id:{id}"), config);
+        }
+        repairs.push(format!("middleware {index} ({name}) got the id {id}"));
+        used.id = id;
+    }
+}

@@ -1,0 +1,176 @@
+//! A profile as somebody wrote it, before the rules have seen it, and the one way from there to a valid profile. The
+//! API, bootstrap, YAML files and adopted databases all pass through here (D11).
+
+use serde_json::Value;
+
+use super::middlewares::{Writer, follow_uses, place_configs, read_instances};
+use super::{Extensions, Metadata, Policy, Profile, Runtime, extensions, validate};
+use crate::catalog::Catalog;
+use crate::error::Problem;
+use crate::ids::ProfileSlug;
+use crate::json::Object;
+
+/// What an author writes.
+#[derive(Debug, Clone, Default)]
+pub struct Draft {
+    /// Trimmed on the way in.
+    pub display_name: String,
+    /// Trimmed on the way in.
+    pub description: String,
+    /// Prompt, middlewares, tools, settings; absent means all defaults.
+    pub runtime: Runtime,
+    /// Who may change what.
+    pub policy: Policy,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Extensions under keys as written.
+    pub extensions: Object,
+}
+
+/// A draft after the rules have run: the profile it makes, and what is wrong with it.
+///
+/// The two lists are apart because the contract reports them at different places: `configs` before anything is known
+/// about the registry, `rules` after (chapter 20 §5.2 and §5.4).
+#[derive(Debug)]
+pub struct Checked {
+    /// The profile, canonical; meaningful only when both lists are empty.
+    pub profile: Profile,
+    /// Problems with middlewares and their configuration (chapter 20 §6).
+    pub configs: Vec<Problem>,
+    /// Problems with extensions and the profile's own rules (chapter 10 §4 and §7), limits and settings.
+    pub rules: Vec<Problem>,
+}
+
+impl Checked {
+    /// All problems in the order of the contract, when `configs` has any.
+    #[must_use]
+    pub fn config_problems(&self) -> Option<Vec<Problem>> {
+        (!self.configs.is_empty()).then(|| self.all())
+    }
+
+    /// All problems in the order of the contract, when there are any.
+    #[must_use]
+    pub fn problems(&self) -> Option<Vec<Problem>> {
+        let all = self.all();
+        (!all.is_empty()).then_some(all)
+    }
+
+    fn all(&self) -> Vec<Problem> {
+        self.configs.iter().chain(&self.rules).cloned().collect()
+    }
+}
+
+/// Which parts the author wrote in this request; the newer rules look at these only, so that an adopted profile that
+/// breaks them can still be edited elsewhere (decision 6).
+#[derive(Debug, Clone, Copy)]
+pub struct Named {
+    /// `runtime` was given.
+    pub runtime: bool,
+    /// `extensions` was given.
+    pub extensions: bool,
+}
+
+impl Named {
+    /// Everything, as in a new profile.
+    pub const ALL: Self = Self { runtime: true, extensions: true };
+
+    /// Whether configurations have to be looked at.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.runtime || self.extensions
+    }
+}
+
+/// Checks a new profile.
+#[must_use]
+pub fn check(slug: ProfileSlug, draft: Draft, catalog: &Catalog, writer: Writer) -> Checked {
+    let mut rules = Vec::new();
+    let extensions = extensions::normalise(draft.extensions, catalog, &mut rules);
+    let metadata = Metadata { tags: draft.tags, ..Metadata::default() };
+    let profile = Profile {
+        slug,
+        display_name: draft.display_name.trim().to_owned(),
+        description: draft.description.trim().to_owned(),
+        runtime: draft.runtime,
+        policy: draft.policy,
+        metadata,
+        extensions,
+    };
+    finish(profile, Named::ALL, catalog, writer, rules)
+}
+
+/// Checks the profile that a patch makes of `stored`: `profile` has the patched fields already, except extensions,
+/// which are given as written, when they are.
+#[must_use]
+pub fn check_patched(
+    stored: &Profile,
+    mut profile: Profile,
+    written: Option<Object>,
+    named: Named,
+    catalog: &Catalog,
+) -> Checked {
+    let mut rules = Vec::new();
+    let kept = || {
+        let mut kept = stored.extensions.clone();
+        if named.runtime {
+            follow_uses(&stored.runtime.middlewares, &profile.runtime.middlewares, &mut kept, catalog);
+        }
+        kept
+    };
+    if let Some(written) = written {
+        let mut extensions = extensions::normalise(written, catalog, &mut rules);
+        keep_unmentioned(&mut extensions, kept(), catalog);
+        profile.extensions = extensions;
+    } else if named.runtime {
+        profile.extensions = kept();
+    }
+    finish(profile, named, catalog, Writer::Client, rules)
+}
+
+/// Replacing the map of extensions does not reset middlewares that the new map does not mention (D13, decision 9).
+fn keep_unmentioned(extensions: &mut Extensions, stored: Extensions, catalog: &Catalog) {
+    for (key, payload) in stored {
+        let has_slots = || read_instances(&payload).is_ok_and(|instances| !instances.is_empty());
+        if catalog.middleware_of_key(&key).is_some() && !extensions.contains_key(&key) && has_slots() {
+            extensions.insert(key, payload);
+        }
+    }
+}
+
+fn finish(
+    mut profile: Profile,
+    named: Named,
+    catalog: &Catalog,
+    writer: Writer,
+    mut rules: Vec<Problem>,
+) -> Checked {
+    let mut configs = Vec::new();
+    if named.any() {
+        place_configs(&mut profile.runtime, &mut profile.extensions, catalog, writer, &mut configs);
+    }
+    validate::check(&profile, &mut rules);
+    if named.runtime {
+        validate::check_runtime(&profile.runtime, catalog, &mut rules);
+    }
+    validate::check_limits(&profile, &mut rules);
+    Checked { profile, configs, rules }
+}
+
+impl Draft {
+    /// The draft that would make `profile` again: what an export writes and an import reads.
+    #[must_use]
+    pub fn of(profile: &Profile) -> Self {
+        Self {
+            display_name: profile.display_name.clone(),
+            description: profile.description.clone(),
+            runtime: profile.runtime.clone(),
+            policy: profile.policy.clone(),
+            tags: profile.metadata.tags.clone(),
+            extensions: profile
+                .extensions
+                .iter()
+                .map(|(key, payload)| (key.as_str().to_owned(), payload.clone()))
+                .collect::<serde_json::Map<String, Value>>(),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The append-only log of changes: version history and audit in one (decision 11, design: history is the truth).
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Metadata, Profile};
+use crate::ids::{ProfileSlug, RegistrySlug};
+
+/// What a change did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// A profile was created.
+    Create,
+    /// A profile was changed.
+    Update,
+    /// A profile was deleted; its version rises once more, so that a later namesake continues above it.
+    Delete,
+    /// A profile became the default; its version stays.
+    SetDefault,
+    /// A registry came into being.
+    CreateRegistry,
+    /// A profile of another program's database was taken over.
+    Adopt,
+}
+
+impl Operation {
+    /// The word that is stored and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::SetDefault => "set_default",
+            Self::CreateRegistry => "create_registry",
+            Self::Adopt => "adopt",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [
+            Self::Create,
+            Self::Update,
+            Self::Delete,
+            Self::SetDefault,
+            Self::CreateRegistry,
+            Self::Adopt,
+        ];
+        all.into_iter().find(|operation| operation.as_str() == word)
+    }
+}
+
+/// Who made a change, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// The name of the token or program that wrote.
+    pub actor: String,
+    /// The door through which it came, for example `http-api`.
+    pub source: String,
+    /// The author's own words; may be empty.
+    pub note: String,
+    /// The request that asked for it; may be empty.
+    pub request_id: String,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// One committed change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Its place in the log of the whole database: 1, 2, 3 without gaps. The highest is the revision of the database.
+    pub id: u64,
+    /// The registry.
+    pub registry: RegistrySlug,
+    /// What was done.
+    pub operation: Operation,
+    /// The profile, absent for changes of the registry alone.
+    pub slug: Option<ProfileSlug>,
+    /// The version that the profile has since, 0 without a profile.
+    pub version: u64,
+    /// The profile as it is since; absent after a delete and where it did not change.
+    pub profile: Option<Arc<Profile>>,
+    /// Hash of the profile's content ([`Profile::content_hash`]); empty without a document.
+    pub content_hash: String,
+    /// The registry as it is since.
+    pub head: RegistryHead,
+    /// Who and why.
+    pub stamp: Stamp,
+}
+
+/// What is true of a registry beside its profiles.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RegistryHead {
+    /// A name for people; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub display_name: String,
+    /// A sentence for people; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Present whenever there are profiles (D1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_profile: Option<ProfileSlug>,
+    /// `version` is the registry version of the contract: +1 with each write.
+    #[serde(default)]
+    pub metadata: Metadata,
+}

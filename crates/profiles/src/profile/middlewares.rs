@@ -1,0 +1,242 @@
+//! Configuration of middlewares lives in extensions, one key per middleware and one slot per use (chapter 10 §8,
+//! chapter 20 §6, decision 9). This module moves it there, keeps it with its use, and drops what no use needs.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Extensions, MiddlewareUse, Runtime};
+use crate::catalog::Catalog;
+use crate::error::{Problem, quote};
+use crate::ids::ExtensionKey;
+use crate::json::Object;
+use crate::schema::resolve::{Layer, Source, resolve};
+
+/// Slot to configuration.
+pub type Instances = BTreeMap<String, Object>;
+
+/// The slot of the use at `index`.
+#[must_use]
+pub fn slot(index: usize, middleware: &MiddlewareUse) -> String {
+    let id = middleware.id.trim();
+    if id.is_empty() { format!("index:{index}") } else { format!("id:{id}") }
+}
+
+/// The configuration of the use at `index`: inline, else its slot, else for a use without id the slot `default`.
+///
+/// # Errors
+/// A name that has no key, or a payload that holds no instances.
+pub fn config_of(
+    index: usize,
+    middleware: &MiddlewareUse,
+    extensions: &Extensions,
+) -> Result<Option<Value>, String> {
+    if let Some(inline) = middleware.config.as_ref().filter(|config| !config.is_null()) {
+        return Ok(Some(inline.clone()));
+    }
+    let key = ExtensionKey::for_middleware(&middleware.name).map_err(|e| e.to_string())?;
+    let Some(payload) = extensions.get(&key) else { return Ok(None) };
+    let mut instances = read_instances(payload)?;
+    let found = instances.remove(&slot(index, middleware));
+    let fallback = || middleware.id.trim().is_empty().then(|| instances.remove("default")).flatten();
+    Ok(found.or_else(fallback).map(Value::Object))
+}
+
+/// Reads the payload of a middleware's extension key; members other than `instances` are ignored.
+///
+/// # Errors
+/// A payload or an instance that is not an object.
+pub fn read_instances(payload: &Value) -> Result<Instances, String> {
+    let object = match payload {
+        Value::Object(object) => object,
+        Value::Null => return Ok(Instances::new()),
+        _ => return Err("payload must be an object".into()),
+    };
+    match object.get("instances") {
+        None | Some(Value::Null) => Ok(Instances::new()),
+        Some(Value::Object(slots)) => slots
+            .iter()
+            .map(|(slot, config)| match config {
+                Value::Object(config) => Ok((slot.clone(), config.clone())),
+                _ => Err(format!("instances[{}] must be an object", quote(slot))),
+            })
+            .collect(),
+        Some(_) => Err("instances must be an object".into()),
+    }
+}
+
+fn write_instances(extensions: &mut Extensions, key: &ExtensionKey, instances: Instances) {
+    if instances.is_empty() {
+        extensions.remove(key);
+    } else {
+        extensions.insert(key.clone(), serde_json::json!({ "instances": instances }));
+    }
+}
+
+/// Who wrote the configuration, which decides what it may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// A client of the API.
+    Client,
+    /// The operator: bootstrap, files, adopted databases.
+    Operator,
+}
+
+/// Moves, resolves and stores the configuration of every use. On return no use has inline configuration, `extensions`
+/// holds the resolved one, schema defaults included, and no slot is left that belongs to no use of a known middleware.
+///
+/// Unknown middlewares are a problem for a client; an operator's are left as they are (adopted databases).
+pub fn place_configs(
+    runtime: &mut Runtime,
+    extensions: &mut Extensions,
+    catalog: &Catalog,
+    writer: Writer,
+    problems: &mut Vec<Problem>,
+) {
+    for middleware in &mut runtime.middlewares {
+        middleware.name = middleware.name.trim().to_owned();
+        middleware.id = middleware.id.trim().to_owned();
+    }
+    check_repeats(&runtime.middlewares, problems);
+    check_loose_slots(runtime, extensions, catalog, problems);
+
+    let mut placed: BTreeMap<ExtensionKey, Instances> = BTreeMap::new();
+    for (index, middleware) in runtime.middlewares.iter_mut().enumerate() {
+        if middleware.name.is_empty() {
+            continue; // said by profile validation, in its own order
+        }
+        let field = format!("runtime.middlewares[{index}].config");
+        let Some(definition) = catalog.middleware(&middleware.name) else {
+            if writer == Writer::Client {
+                let reason = format!("unknown middleware {}", quote(&middleware.name));
+                let field = format!("runtime.middlewares[{index}].name");
+                problems.push(Problem::new(field, reason).keyword("unknown"));
+            }
+            continue;
+        };
+        let config = match config_of(index, middleware, extensions) {
+            Ok(config) => config,
+            Err(reason) => {
+                problems.push(Problem::new(field, reason).keyword("type"));
+                continue;
+            }
+        };
+        if config.as_ref().is_some_and(|config| !config.is_object()) {
+            // The field of projection errors is the list's, the use is named in the reason (chapter 20 §6).
+            let reason = format!("{field}: must be an object: got {}", kind_of(config.as_ref()));
+            let problem = Problem::new("runtime.middlewares.config", reason).keyword("type");
+            problems.push(Problem { pointer: Problem::new(field, "").pointer, ..problem });
+            continue;
+        }
+        if writer == Writer::Client
+            && let Some(Value::Object(config)) = &config
+            && let Some(name) = definition.operator_only.iter().find(|name| config.contains_key(**name))
+        {
+            let reason = format!("{name} may only be set by the operator");
+            problems.push(Problem::new(field, reason).keyword("operator").below(&format!("/{name}")));
+            continue;
+        }
+        let raw = config.clone();
+        let source = Source { name: "profile_write".into(), layer: Layer::Profile, payload: config };
+        let instances = placed.entry(definition.key.clone()).or_default();
+        middleware.config = None;
+        match resolve(&definition.name, &definition.schema, middleware, vec![source]) {
+            Ok(resolved) => {
+                if !resolved.config.is_empty() {
+                    instances.insert(slot(index, middleware), resolved.config);
+                }
+            }
+            Err(error) => {
+                // Kept as it is: the operator's old data is reported, never thrown away (decision 6).
+                if let Some(Value::Object(raw)) = raw {
+                    instances.insert(slot(index, middleware), raw);
+                }
+                problems.push(
+                    Problem::new(field, error.to_string()).keyword(error.keyword).below(&error.pointer),
+                );
+            }
+        }
+    }
+    for key in catalog.middleware_keys() {
+        write_instances(extensions, key, placed.remove(key).unwrap_or_default());
+    }
+}
+
+/// The same middleware more than once needs ids, or its configurations could not be told apart (decision 9).
+fn check_repeats(uses: &[MiddlewareUse], problems: &mut Vec<Problem>) {
+    for (index, middleware) in uses.iter().enumerate() {
+        let repeated = || uses[..index].iter().any(|u| u.name == middleware.name && u.id.is_empty());
+        if !middleware.name.is_empty() && middleware.id.is_empty() && repeated() {
+            problems.push(
+                Problem::new(
+                    format!("runtime.middlewares[{index}].id"),
+                    "must be set when a middleware is used more than once",
+                )
+                .keyword("required"),
+            );
+        }
+    }
+}
+
+/// Slots that no use reads are dropped, but not unseen: what is sent under a published schema must follow it (D9).
+fn check_loose_slots(
+    runtime: &Runtime,
+    extensions: &Extensions,
+    catalog: &Catalog,
+    problems: &mut Vec<Problem>,
+) {
+    for (key, payload) in extensions {
+        let Some(definition) = catalog.middleware_of_key(key) else { continue };
+        let Ok(instances) = read_instances(payload) else { continue };
+        for (slot_name, config) in instances {
+            let used = runtime.middlewares.iter().enumerate().any(|(index, u)| {
+                u.name == definition.name && (slot(index, u) == slot_name || slot_name == "default")
+            });
+            if used {
+                continue;
+            }
+            let anonymous = MiddlewareUse { name: definition.name.clone(), ..MiddlewareUse::default() };
+            let source =
+                Source { name: "profile_write".into(), layer: Layer::Profile, payload: Some(config.into()) };
+            if let Err(error) = resolve(&definition.name, &definition.schema, &anonymous, vec![source]) {
+                let field = format!("profile.extensions[{key}]");
+                let reason = format!("instances[{}]: {error}", quote(&slot_name));
+                problems.push(Problem::new(field, reason).keyword(error.keyword));
+            }
+        }
+    }
+}
+
+/// Keeps configurations with their uses when a list of middlewares is replaced: a use without id takes the slot that it
+/// had before, if its name is unique among the uses without id on both sides (decision 9).
+pub fn follow_uses(old: &[MiddlewareUse], new: &[MiddlewareUse], extensions: &mut Extensions, catalog: &Catalog) {
+    for key in catalog.middleware_keys() {
+        let Some(payload) = extensions.get(key) else { continue };
+        let Ok(mut instances) = read_instances(payload) else { continue };
+        let Some(definition) = catalog.middleware_of_key(key) else { continue };
+        let place = |uses: &[MiddlewareUse]| {
+            let mut found = uses.iter().enumerate().filter(|(_, u)| {
+                u.name.trim() == definition.name && u.id.trim().is_empty()
+            });
+            let first = found.next().map(|(index, _)| format!("index:{index}"));
+            if found.next().is_some() { None } else { first }
+        };
+        let config = place(old).and_then(|from| instances.remove(&from));
+        instances.retain(|slot, _| !slot.starts_with("index:"));
+        if let (Some(config), Some(to)) = (config, place(new)) {
+            instances.insert(to, config);
+        }
+        write_instances(extensions, key, instances);
+    }
+}
+
+fn kind_of(value: Option<&Value>) -> &'static str {
+    match value {
+        None | Some(Value::Null) => "null",
+        Some(Value::Bool(_)) => "a boolean",
+        Some(Value::Number(_)) => "a number",
+        Some(Value::String(_)) => "a string",
+        Some(Value::Array(_)) => "an array",
+        Some(Value::Object(_)) => "an object",
+    }
+}

@@ -1,0 +1,229 @@
+//! Changing a stored profile (chapter 20 §5.4): a patch names what it changes, and replaces it whole.
+
+use super::draft::{Checked, Named, check_patched};
+use super::{Policy, Profile, Runtime};
+use crate::catalog::Catalog;
+use crate::json::Object;
+
+/// What a patch changes; `None` keeps the stored value.
+#[derive(Debug, Clone, Default)]
+pub struct ProfilePatch {
+    /// Trimmed; empty clears.
+    pub display_name: Option<String>,
+    /// Trimmed; empty clears.
+    pub description: Option<String>,
+    /// Replaces the runtime.
+    pub runtime: Option<Runtime>,
+    /// Replaces the policy.
+    pub policy: Option<Policy>,
+    /// Replaces the tags, the only metadata that is the author's.
+    pub tags: Option<Vec<String>>,
+    /// Replaces the extensions, except configurations of middlewares that the new map does not mention (decision 9).
+    pub extensions: Option<Object>,
+}
+
+impl ProfilePatch {
+    /// Whether nothing is named; such a patch changes nothing, not even the version (decision 8).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.display_name.is_none()
+            && self.description.is_none()
+            && self.runtime.is_none()
+            && self.tags.is_none()
+            && self.policy.is_none()
+            && self.extensions.is_none()
+    }
+
+    /// Whether this is the one patch that a read-only profile takes: `policy` alone, with `read_only: false`
+    /// (decision 13).
+    #[must_use]
+    pub fn unlocks(&self) -> bool {
+        let others = Self { policy: None, ..self.clone() };
+        others.is_empty() && self.policy.as_ref().is_some_and(|policy| !policy.read_only)
+    }
+
+    /// Whether parts that pass through the middlewares' rules are named.
+    #[must_use]
+    pub fn named(&self) -> Named {
+        Named { runtime: self.runtime.is_some(), extensions: self.extensions.is_some() }
+    }
+}
+
+/// Applies `patch` to `stored` and runs the rules over the result. Metadata other than tags is the stored one.
+#[must_use]
+pub fn apply(stored: &Profile, patch: ProfilePatch, catalog: &Catalog) -> Checked {
+    let named = patch.named();
+    let mut profile = stored.clone();
+    // Unlocking changes the one field it is for; the rest of the policy stays (decision 13).
+    if stored.policy.read_only && patch.unlocks() {
+        profile.policy.read_only = false;
+        return check_patched(stored, profile, None, named, catalog);
+    }
+    let trimmed = |text: String| text.trim().to_owned();
+    if let Some(text) = patch.display_name {
+        profile.display_name = trimmed(text);
+    }
+    if let Some(text) = patch.description {
+        profile.description = trimmed(text);
+    }
+    if let Some(runtime) = patch.runtime {
+        profile.runtime = runtime;
+    }
+    if let Some(policy) = patch.policy {
+        profile.policy = policy;
+    }
+    if let Some(tags) = patch.tags {
+        profile.metadata.tags = tags;
+    }
+    check_patched(stored, profile, patch.extensions, named, catalog)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::catalog;
+    use crate::profile::draft::{self, Draft};
+    use crate::profile::middlewares::Writer;
+    use crate::profile::validate::tests::profile;
+    use serde_json::{Value, json};
+
+    /// The profile that a create with this body makes.
+    fn created(body: Value) -> Profile {
+        let draft = Draft {
+            runtime: serde_json::from_value(body.get("runtime").cloned().unwrap_or(json!({}))).unwrap(),
+            extensions: body.get("extensions").and_then(Value::as_object).cloned().unwrap_or_default(),
+            ..Draft::default()
+        };
+        let checked = draft::check(profile("a").slug, draft, &catalog(), Writer::Client);
+        assert_eq!(checked.problems(), None);
+        checked.profile
+    }
+
+    fn patched(stored: &Profile, body: Value) -> Result<Profile, String> {
+        let patch = ProfilePatch {
+            runtime: body.get("runtime").map(|v| serde_json::from_value(v.clone()).unwrap()),
+            extensions: body.get("extensions").and_then(Value::as_object).cloned(),
+            display_name: body.get("display_name").and_then(Value::as_str).map(Into::into),
+            ..ProfilePatch::default()
+        };
+        let checked = apply(stored, patch, &catalog());
+        checked.problems().map_or(Ok(checked.profile), |problems| Err(problems[0].to_string()))
+    }
+
+    fn extensions(profile: &Profile) -> Value {
+        serde_json::to_value(&profile.extensions).unwrap()
+    }
+
+    #[test]
+    fn inline_config_moves_into_extensions_coerced_and_with_defaults() {
+        let p = created(json!({"runtime": {"middlewares": [
+            {"name": "agentmode"}, {"name": "sqlite", "id": "db", "config": {"max_rows": "12"}},
+        ]}}));
+        assert!(p.runtime.middlewares.iter().all(|m| m.config.is_none()));
+        assert_eq!(
+            extensions(&p),
+            json!({
+                "middleware.agentmode_config@v1": {"instances": {"index:0": {"default_mode": "default"}}},
+                "middleware.sqlite_config@v1": {"instances": {"id:db": {"max_rows": 12}}},
+            })
+        );
+    }
+
+    #[test]
+    fn c10_d13_patching_extensions_keeps_configs_it_does_not_mention() {
+        let p = created(json!({"runtime": {"middlewares": [
+            {"name": "agentmode", "id": "m", "config": {"default_mode": "analyst"}},
+        ]}}));
+        let p = patched(&p, json!({"extensions": {"vendor.x@v1": 1}})).unwrap();
+        assert_eq!(
+            extensions(&p),
+            json!({
+                "middleware.agentmode_config@v1": {"instances": {"id:m": {"default_mode": "analyst"}}},
+                "vendor.x@v1": 1,
+            })
+        );
+    }
+
+    #[test]
+    fn c10_d13_config_follows_its_use_when_the_order_changes() {
+        let p = created(json!({"runtime": {"middlewares": [
+            {"name": "agentmode", "config": {"default_mode": "analyst"}},
+            {"name": "sqlite", "config": {"max_rows": 5}},
+        ]}}));
+        let p = patched(&p, json!({"runtime": {"middlewares": [{"name": "sqlite"}, {"name": "agentmode"}]}}));
+        assert_eq!(
+            extensions(&p.unwrap()),
+            json!({
+                "middleware.agentmode_config@v1": {"instances": {"index:1": {"default_mode": "analyst"}}},
+                "middleware.sqlite_config@v1": {"instances": {"index:0": {"max_rows": 5}}},
+            })
+        );
+    }
+
+    #[test]
+    fn c10_d13_slots_of_removed_uses_are_dropped() {
+        let p = created(json!({"runtime": {"middlewares": [
+            {"name": "sqlite", "id": "a", "config": {"max_rows": 5}},
+            {"name": "sqlite", "id": "b", "config": {"max_rows": 6}},
+        ]}}));
+        let p = patched(&p, json!({"runtime": {"middlewares": [{"name": "sqlite", "id": "b"}]}})).unwrap();
+        assert_eq!(
+            extensions(&p),
+            json!({"middleware.sqlite_config@v1": {"instances": {"id:b": {"max_rows": 6}}}})
+        );
+        let p = patched(&p, json!({"runtime": {}})).unwrap();
+        assert_eq!(extensions(&p), json!({}));
+    }
+
+    #[test]
+    fn the_same_middleware_twice_needs_ids() {
+        let error = patched(
+            &profile("a"),
+            json!({"runtime": {"middlewares": [{"name": "agentmode"}, {"name": "sqlite"}, {"name": "agentmode"}]}}),
+        );
+        assert_eq!(
+            error.unwrap_err(),
+            "validation error (runtime.middlewares[2].id): must be set when a middleware is used more than once"
+        );
+    }
+
+    #[test]
+    fn c10_d9_junk_in_slots_that_no_use_reads_is_refused_too() {
+        let error = patched(
+            &profile("a"),
+            json!({"extensions": {"middleware.sqlite_config@v1": {"instances": {"id:x": {"max_rows": "many"}}}}}),
+        );
+        assert!(error.unwrap_err().starts_with("validation error (profile.extensions[middleware.sqlite_config@v1])"));
+        let error = patched(&profile("a"), json!({"extensions": {"middleware.sqlite_config@v1": 5}}));
+        assert!(error.unwrap_err().ends_with("payload must be an object"));
+    }
+
+    #[test]
+    fn a_use_that_the_new_map_mentions_takes_it() {
+        let p = created(json!({"runtime": {"middlewares": [{"name": "sqlite", "config": {"max_rows": 5}}]}}));
+        let map = json!({"Middleware.SQLite_Config@v1": {"instances": {"default": {"max_rows": 9}}}});
+        let p = patched(&p, json!({"extensions": map})).unwrap();
+        assert_eq!(
+            extensions(&p),
+            json!({"middleware.sqlite_config@v1": {"instances": {"index:0": {"max_rows": 9}}}})
+        );
+    }
+
+    #[test]
+    fn a_patch_of_other_fields_leaves_a_profile_that_breaks_newer_rules_alone() {
+        let mut old = profile("a");
+        old.runtime.tools = Some(vec!["no_such_tool".into()]);
+        assert!(patched(&old, json!({"display_name": "x"})).is_ok());
+        assert!(patched(&old, json!({"runtime": {"tools": ["no_such_tool"]}})).is_err());
+    }
+
+    #[test]
+    fn unlocking_changes_one_field() {
+        let mut locked = profile("a");
+        locked.policy = Policy { read_only: true, allow_overrides: true, ..Policy::default() };
+        let unlock = ProfilePatch { policy: Some(Policy::default()), ..ProfilePatch::default() };
+        assert!(unlock.unlocks());
+        let policy = apply(&locked, unlock, &catalog()).profile.policy;
+        assert_eq!((policy.read_only, policy.allow_overrides), (false, true));
+    }
+}

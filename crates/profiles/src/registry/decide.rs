@@ -1,0 +1,347 @@
+//! What each command makes of the committed state: pure functions that the writer runs inside its transaction, so that
+//! reading, checking and writing are one step (D4, H1).
+
+use std::sync::Arc;
+
+use super::snapshot::{RegistryState, Snapshot};
+use crate::catalog::Catalog;
+use crate::error::{Error, Resource};
+use crate::ids::{ProfileSlug, RegistrySlug};
+use crate::profile::history::{Change, Operation, RegistryHead, Stamp};
+use crate::profile::middlewares::Writer;
+use crate::profile::validate::{MAX_PROFILES, too_much};
+use crate::profile::{Draft, Metadata, Profile, ProfilePatch, draft, patch};
+
+/// `If-Match`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfMatch {
+    /// `*`: any stored version.
+    Any,
+    /// One of these versions.
+    Versions(Vec<u64>),
+}
+
+/// What the caller believes the stored version to be.
+#[derive(Debug, Clone, Default)]
+pub struct Guard {
+    /// 0 is no check (contract).
+    pub expected_version: u64,
+    /// Absent is no check.
+    pub if_match: Option<IfMatch>,
+}
+
+/// A profile to create. Slugs are raw: their checks have a place in the order of chapter 20 §5.2.
+#[derive(Debug, Clone, Default)]
+pub struct CreateProfile {
+    /// Blank is the default registry.
+    pub registry: String,
+    /// Required.
+    pub slug: String,
+    /// What it says.
+    pub draft: Draft,
+    /// Whether it becomes the default in the same step.
+    pub set_default: bool,
+    /// Any version but 0 conflicts.
+    pub guard: Guard,
+}
+
+/// A change to a profile.
+#[derive(Debug, Clone)]
+pub struct UpdateProfile {
+    /// The registry.
+    pub registry: RegistrySlug,
+    /// The profile.
+    pub slug: ProfileSlug,
+    /// What changes.
+    pub patch: ProfilePatch,
+    /// Whether it becomes the default in the same step.
+    pub set_default: bool,
+    /// Against the profile's version.
+    pub guard: Guard,
+}
+
+/// A new default.
+#[derive(Debug, Clone)]
+pub struct MakeDefault {
+    /// The registry.
+    pub registry: RegistrySlug,
+    /// The profile.
+    pub slug: ProfileSlug,
+    /// `expected_version` against the registry's version, `if_match` against the profile's.
+    pub guard: Guard,
+}
+
+/// Decides on a command: the changes to append, none if nothing changes. Ids are given by the writer.
+pub(super) type Decide = Box<dyn FnOnce(&Snapshot, &Stamp) -> Result<Vec<Change>, Error> + Send>;
+
+/// A command before it runs.
+pub(super) struct Decision {
+    pub(super) registry: RegistrySlug,
+    /// The profile that the answer shows.
+    pub(super) slug: Option<ProfileSlug>,
+    pub(super) decide: Decide,
+}
+
+pub(super) fn create_profile(
+    request: CreateProfile,
+    catalog: &Catalog,
+    default_registry: &RegistrySlug,
+) -> Result<Decision, Error> {
+    // The draft's own rules need no registry, so they run here, off the writer thread; a slug that does not parse is
+    // reported at its place, after the configurations.
+    let slug = ProfileSlug::parse(&request.slug);
+    let placeholder = || ProfileSlug::parse("draft").map_err(|e| Error::Internal(e.to_string()));
+    let checked =
+        draft::check(slug.clone().or_else(|_| placeholder())?, request.draft, catalog, Writer::Client);
+    if let Some(problems) = checked.config_problems() {
+        return Err(Error::Validation(problems));
+    }
+    let registry = RegistrySlug::parse_optional(&request.registry)
+        .map_err(|_| Error::InvalidRegistry(request.registry.clone()))?
+        .unwrap_or_else(|| default_registry.clone());
+    let slug = slug.map_err(|_| Error::InvalidSlug(request.slug.clone()))?;
+    let problems = checked.problems();
+    let (guard, set_default, profile) = (request.guard, request.set_default, checked.profile);
+    let decide = {
+        let (registry, slug) = (registry.clone(), slug.clone());
+        move |snapshot: &Snapshot, stamp: &Stamp| {
+            let state = find_registry(snapshot, &registry)?;
+            if let Some(problems) = problems {
+                return Err(Error::Validation(problems));
+            }
+            let taken = state.get(&slug);
+            if taken.is_some() || guard.expected_version != 0 {
+                let actual = taken.map_or(0, |stored| stored.profile().metadata.version);
+                return Err(Error::VersionConflict {
+                    resource: Resource::Profile(slug),
+                    expected: if taken.is_some() { 0 } else { guard.expected_version },
+                    actual,
+                    etag: taken.map(|stored| state.etag(stored)),
+                });
+            }
+            if guard.if_match.is_some() {
+                return Err(Error::PreconditionFailed { etag: String::new() });
+            }
+            if state.len() >= MAX_PROFILES {
+                return Err(Error::Validation(vec![too_much("registry.profiles", MAX_PROFILES, "items")]));
+            }
+            let mut head = touch_head(state.head(), stamp);
+            if set_default || state.is_empty() {
+                head.default_profile = Some(slug.clone());
+            }
+            let before = Metadata { version: state.last_version(&slug), ..profile.metadata.clone() };
+            Ok(vec![profile_change(state, Operation::Create, profile, &before, head, stamp)])
+        }
+    };
+    Ok(Decision { registry, slug: Some(slug), decide: Box::new(decide) })
+}
+
+pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> Decision {
+    let (registry, slug) = (request.registry.clone(), request.slug.clone());
+    let decide = move |snapshot: &Snapshot, stamp: &Stamp| {
+        let state = find_registry(snapshot, &request.registry)?;
+        let stored = state.get(&request.slug).ok_or(Error::ProfileNotFound)?;
+        let profile = stored.profile();
+        let changes_nothing = request.patch.is_empty();
+        let unlocks = request.patch.unlocks() && !request.set_default;
+        let checked = patch::apply(profile, request.patch, &catalog);
+        if let Some(problems) = checked.config_problems() {
+            return Err(Error::Validation(problems));
+        }
+        if profile.policy.read_only && !unlocks {
+            return Err(read_only(&request.slug));
+        }
+        if let Some(problems) = checked.problems() {
+            return Err(Error::Validation(problems));
+        }
+        check_profile_version(state, &request.slug, profile.metadata.version, &request.guard)?;
+        if changes_nothing && !request.set_default {
+            return Ok(Vec::new());
+        }
+        let mut head = touch_head(state.head(), stamp);
+        if request.set_default {
+            head.default_profile = Some(request.slug.clone());
+        }
+        if changes_nothing {
+            return Ok(vec![default_change(state, profile, head, stamp)]);
+        }
+        let before = Metadata { tags: checked.profile.metadata.tags.clone(), ..profile.metadata.clone() };
+        Ok(vec![profile_change(state, Operation::Update, checked.profile, &before, head, stamp)])
+    };
+    Decision { registry, slug: Some(slug), decide: Box::new(decide) }
+}
+
+pub(super) fn delete_profile(registry: RegistrySlug, slug: ProfileSlug, guard: Guard) -> Decision {
+    let decide = {
+        let (registry, slug) = (registry.clone(), slug);
+        move |snapshot: &Snapshot, stamp: &Stamp| {
+            let state = find_registry(snapshot, &registry)?;
+            let stored = state.get(&slug).ok_or(Error::ProfileNotFound)?;
+            if stored.profile().policy.read_only {
+                return Err(read_only(&slug));
+            }
+            let version = stored.profile().metadata.version;
+            check_profile_version(state, &slug, version, &guard)?;
+            let mut head = touch_head(state.head(), stamp);
+            if state.is_default(&slug) {
+                head.default_profile = state.heir(&slug);
+            }
+            Ok(vec![Change {
+                id: 0,
+                registry,
+                operation: Operation::Delete,
+                version: version.saturating_add(1),
+                slug: Some(slug),
+                profile: None,
+                content_hash: String::new(),
+                head,
+                stamp: stamp.clone(),
+            }])
+        }
+    };
+    Decision { registry, slug: None, decide: Box::new(decide) }
+}
+
+pub(super) fn set_default(request: MakeDefault) -> Decision {
+    let (registry, slug) = (request.registry.clone(), request.slug.clone());
+    let decide = move |snapshot: &Snapshot, stamp: &Stamp| {
+        let state = find_registry(snapshot, &request.registry)?;
+        let stored = state.get(&request.slug).ok_or(Error::ProfileNotFound)?;
+        let expected = request.guard.expected_version;
+        if expected != 0 && expected != state.version() {
+            return Err(Error::VersionConflict {
+                resource: Resource::Registry(request.registry),
+                expected,
+                actual: state.version(),
+                etag: Some(state.etag(stored)),
+            });
+        }
+        let guard = Guard { expected_version: 0, if_match: request.guard.if_match };
+        check_profile_version(state, &request.slug, stored.profile().metadata.version, &guard)?;
+        let mut head = touch_head(state.head(), stamp);
+        head.default_profile = Some(request.slug);
+        Ok(vec![default_change(state, stored.profile(), head, stamp)])
+    };
+    Decision { registry, slug: Some(slug), decide: Box::new(decide) }
+}
+
+pub(super) fn bootstrap(
+    registry: RegistrySlug,
+    profiles: Vec<Profile>,
+    default_profile: ProfileSlug,
+) -> Decision {
+    let decide = {
+        let registry = registry.clone();
+        move |snapshot: &Snapshot, stamp: &Stamp| {
+            let existing = snapshot.registry(&registry);
+            if existing.is_some_and(|state| !state.is_empty()) {
+                return Ok(Vec::new());
+            }
+            let old_head = existing.map(|state| state.head().clone()).unwrap_or_default();
+            let mut head = touch_head(&old_head, stamp);
+            let wanted = profiles.iter().find(|p| p.slug == default_profile);
+            let lowest = || profiles.iter().min_by(|a, b| a.slug.cmp(&b.slug));
+            head.default_profile = wanted.or_else(lowest).map(|p| p.slug.clone());
+            let created = Change {
+                id: 0,
+                registry: registry.clone(),
+                operation: Operation::CreateRegistry,
+                slug: None,
+                version: 0,
+                profile: None,
+                content_hash: String::new(),
+                head: head.clone(),
+                stamp: stamp.clone(),
+            };
+            let mut changes = if existing.is_none() { vec![created] } else { Vec::new() };
+            for profile in profiles {
+                let last = existing.map_or(0, |state| state.last_version(&profile.slug));
+                let before = Metadata { version: last, ..profile.metadata.clone() };
+                changes.push(change(registry.clone(), Operation::Create, profile, &before, head.clone(), stamp));
+            }
+            Ok(changes)
+        }
+    };
+    Decision { registry, slug: None, decide: Box::new(decide) }
+}
+
+fn find_registry<'a>(snapshot: &'a Snapshot, slug: &RegistrySlug) -> Result<&'a Arc<RegistryState>, Error> {
+    snapshot.registry(slug).ok_or(Error::RegistryNotFound)
+}
+
+fn read_only(slug: &ProfileSlug) -> Error {
+    Error::Policy { profile: slug.clone(), reason: "profile is read-only".into() }
+}
+
+/// The contract's 409 and, at the same place, `If-Match` (decision 12).
+fn check_profile_version(
+    state: &RegistryState,
+    slug: &ProfileSlug,
+    actual: u64,
+    guard: &Guard,
+) -> Result<(), Error> {
+    let etag = || crate::profile::document::etag(actual, state.is_default(slug));
+    let expected = guard.expected_version;
+    if expected != 0 && expected != actual {
+        let resource = Resource::Profile(slug.clone());
+        return Err(Error::VersionConflict { resource, expected, actual, etag: Some(etag()) });
+    }
+    match &guard.if_match {
+        Some(IfMatch::Versions(versions)) if !versions.contains(&actual) => {
+            Err(Error::PreconditionFailed { etag: etag() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn touch_head(head: &RegistryHead, stamp: &Stamp) -> RegistryHead {
+    let metadata = head.metadata.touched(stamp.at_ms, &stamp.actor, &stamp.source);
+    RegistryHead { metadata, ..head.clone() }
+}
+
+fn profile_change(
+    state: &RegistryState,
+    operation: Operation,
+    profile: Profile,
+    before: &Metadata,
+    head: RegistryHead,
+    stamp: &Stamp,
+) -> Change {
+    change(state.slug().clone(), operation, profile, before, head, stamp)
+}
+
+fn change(
+    registry: RegistrySlug,
+    operation: Operation,
+    mut profile: Profile,
+    before: &Metadata,
+    head: RegistryHead,
+    stamp: &Stamp,
+) -> Change {
+    profile.metadata = before.touched(stamp.at_ms, &stamp.actor, &stamp.source);
+    Change {
+        id: 0,
+        registry,
+        operation,
+        slug: Some(profile.slug.clone()),
+        version: profile.metadata.version,
+        content_hash: profile.content_hash(),
+        profile: Some(Arc::new(profile)),
+        head,
+        stamp: stamp.clone(),
+    }
+}
+
+fn default_change(state: &RegistryState, profile: &Profile, head: RegistryHead, stamp: &Stamp) -> Change {
+    Change {
+        id: 0,
+        registry: state.slug().clone(),
+        operation: Operation::SetDefault,
+        slug: Some(profile.slug.clone()),
+        version: profile.metadata.version,
+        profile: None,
+        content_hash: String::new(),
+        head,
+        stamp: stamp.clone(),
+    }
+}

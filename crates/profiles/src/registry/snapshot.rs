@@ -1,0 +1,308 @@
+//! The committed state as one immutable value. A change makes a new snapshot that shares all but what changed.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, OnceLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use imbl::OrdMap;
+
+use super::shards::Shards;
+use crate::error::Error;
+use crate::ids::{ProfileSlug, RegistrySlug};
+use crate::profile::history::{Change, Operation, RegistryHead};
+use crate::profile::resolve::{EffectiveProfile, Refusal};
+use crate::profile::{Profile, Rendered, document};
+use crate::store::Contents;
+
+/// All registries at one revision of the database.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    revision: u64,
+    registries: BTreeMap<RegistrySlug, Arc<RegistryState>>,
+}
+
+/// One registry.
+#[derive(Clone)]
+pub struct RegistryState {
+    slug: RegistrySlug,
+    head: RegistryHead,
+    by_slug: Shards,
+    ordered: OrdMap<ProfileSlug, Arc<Stored>>,
+    deleted: OrdMap<ProfileSlug, u64>,
+    list: OnceLock<Bytes>,
+}
+
+/// One version of a profile, with what is derived from it once and for all.
+pub struct Stored {
+    profile: Arc<Profile>,
+    plain: OnceLock<Rendered>,
+    as_default: OnceLock<Rendered>,
+    effective: OnceLock<Result<Arc<EffectiveProfile>, Refusal>>,
+}
+
+impl Stored {
+    fn new(profile: Arc<Profile>) -> Arc<Self> {
+        Arc::new(Self {
+            profile,
+            plain: OnceLock::new(),
+            as_default: OnceLock::new(),
+            effective: OnceLock::new(),
+        })
+    }
+
+    /// The profile.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// As it is sent; rendered at the first use.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn rendered(&self, registry: &RegistrySlug, is_default: bool) -> Result<&Rendered, Error> {
+        let cell = if is_default { &self.as_default } else { &self.plain };
+        if let Some(rendered) = cell.get() {
+            return Ok(rendered);
+        }
+        let rendered = Rendered::new(registry, &self.profile, is_default)
+            .map_err(|e| Error::Internal(format!("encode profile: {e}")))?;
+        Ok(cell.get_or_init(|| rendered))
+    }
+
+    pub(super) fn effective(
+        &self,
+        resolve: impl FnOnce(&Profile) -> Result<Arc<EffectiveProfile>, Refusal>,
+    ) -> Result<Arc<EffectiveProfile>, Refusal> {
+        self.effective.get_or_init(|| resolve(&self.profile)).clone()
+    }
+}
+
+impl std::fmt::Debug for Stored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Stored").field(&self.profile).finish()
+    }
+}
+
+/// What of a list is wanted (decision 41).
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// At most so many; `None` is all.
+    pub limit: Option<usize>,
+    /// Slugs above this one.
+    pub after: Option<ProfileSlug>,
+    /// Prefix of slug or display name, compared in lower case.
+    pub prefix: Option<String>,
+    /// A tag, compared exactly.
+    pub tag: Option<String>,
+}
+
+impl Filter {
+    fn is_everything(&self) -> bool {
+        self.limit.is_none() && self.after.is_none() && self.prefix.is_none() && self.tag.is_none()
+    }
+
+    fn takes(&self, profile: &Profile) -> bool {
+        let prefix = self.prefix.as_deref().is_none_or(|prefix| {
+            profile.slug.as_str().starts_with(prefix)
+                || profile.display_name.to_lowercase().starts_with(prefix)
+        });
+        prefix && self.tag.as_ref().is_none_or(|tag| profile.metadata.tags.contains(tag))
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// A JSON array and a line end.
+    pub body: Bytes,
+    /// The last slug of this page, if another page follows.
+    pub next: Option<ProfileSlug>,
+}
+
+impl Snapshot {
+    pub(super) fn from_contents(contents: Contents) -> Self {
+        let registries = contents.registries.into_iter().map(|(slug, stored)| {
+            let mut state = RegistryState::empty(slug.clone());
+            state.head = stored.head;
+            state.deleted = stored.deleted.into_iter().collect();
+            for profile in stored.profiles {
+                state.put(Arc::new(profile));
+            }
+            (slug, Arc::new(state))
+        });
+        Self { revision: contents.revision, registries: registries.collect() }
+    }
+
+    /// The id of the newest change in it.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// A registry.
+    #[must_use]
+    pub fn registry(&self, slug: &RegistrySlug) -> Option<&Arc<RegistryState>> {
+        self.registries.get(slug)
+    }
+
+    /// All registries by slug.
+    pub fn registries(&self) -> impl Iterator<Item = &Arc<RegistryState>> {
+        self.registries.values()
+    }
+
+    /// Takes over a committed change.
+    pub(super) fn apply(&mut self, change: &Change) {
+        self.revision = change.id;
+        let state = self
+            .registries
+            .entry(change.registry.clone())
+            .or_insert_with(|| Arc::new(RegistryState::empty(change.registry.clone())));
+        Arc::make_mut(state).apply(change);
+    }
+}
+
+impl RegistryState {
+    fn empty(slug: RegistrySlug) -> Self {
+        Self {
+            slug,
+            head: RegistryHead::default(),
+            by_slug: Shards::default(),
+            ordered: OrdMap::new(),
+            deleted: OrdMap::new(),
+            list: OnceLock::new(),
+        }
+    }
+
+    fn put(&mut self, profile: Arc<Profile>) {
+        let slug = profile.slug.clone();
+        let stored = Stored::new(profile);
+        self.by_slug.insert(slug.clone(), stored.clone());
+        self.ordered.insert(slug, stored);
+    }
+
+    fn apply(&mut self, change: &Change) {
+        self.list = OnceLock::new();
+        self.head = change.head.clone();
+        if let Some(profile) = &change.profile {
+            self.put(profile.clone());
+        }
+        if let (Operation::Delete, Some(slug)) = (change.operation, &change.slug) {
+            self.by_slug.remove(slug);
+            self.ordered.remove(slug);
+            self.deleted.insert(slug.clone(), change.version);
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn slug(&self) -> &RegistrySlug {
+        &self.slug
+    }
+
+    /// What is true beside the profiles.
+    #[must_use]
+    pub fn head(&self) -> &RegistryHead {
+        &self.head
+    }
+
+    /// The registry version of the contract.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.head.metadata.version
+    }
+
+    /// How many profiles it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ordered.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ordered.is_empty()
+    }
+
+    /// A profile, at a cost that does not depend on how many there are.
+    #[must_use]
+    pub fn get(&self, slug: &ProfileSlug) -> Option<&Arc<Stored>> {
+        self.by_slug.get(slug)
+    }
+
+    /// The default profile; absent only while there are no profiles (D1).
+    #[must_use]
+    pub fn default_profile(&self) -> Option<&Arc<Stored>> {
+        self.head.default_profile.as_ref().and_then(|slug| self.get(slug))
+    }
+
+    /// Whether a profile is the default.
+    #[must_use]
+    pub fn is_default(&self, slug: &ProfileSlug) -> bool {
+        self.head.default_profile.as_ref() == Some(slug)
+    }
+
+    /// The entity tag of a stored profile as it is now.
+    #[must_use]
+    pub fn etag(&self, stored: &Stored) -> String {
+        let profile = stored.profile();
+        document::etag(profile.metadata.version, self.is_default(&profile.slug))
+    }
+
+    /// Profiles in order of slug.
+    pub fn profiles(&self) -> impl Iterator<Item = &Arc<Stored>> {
+        self.ordered.values()
+    }
+
+    /// The version above which a new profile of that name starts: 0, or the last one of a deleted namesake.
+    pub(super) fn last_version(&self, slug: &ProfileSlug) -> u64 {
+        self.deleted.get(slug).copied().unwrap_or(0)
+    }
+
+    /// The profile that takes over when the default goes: `default`, else the lowest slug (decision 7).
+    pub(super) fn heir(&self, leaving: &ProfileSlug) -> Option<ProfileSlug> {
+        let others = || self.ordered.keys().filter(|slug| *slug != leaving);
+        others().find(|slug| slug.as_str() == "default").or_else(|| others().next()).cloned()
+    }
+
+    /// A page of the list (chapter 20 §5.1). The whole list is put together once per registry version.
+    ///
+    /// # Errors
+    /// When a profile cannot be encoded.
+    pub fn list(&self, filter: &Filter) -> Result<Page, Error> {
+        if !filter.is_everything() {
+            return self.assemble(filter);
+        }
+        if let Some(body) = self.list.get() {
+            return Ok(Page { body: body.clone(), next: None });
+        }
+        let page = self.assemble(filter)?;
+        Ok(Page { body: self.list.get_or_init(|| page.body).clone(), next: None })
+    }
+
+    fn assemble(&self, filter: &Filter) -> Result<Page, Error> {
+        let start = filter.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let wanted = self
+            .ordered
+            .range::<_, ProfileSlug>((start, Bound::Unbounded))
+            .filter(|(_, stored)| filter.takes(stored.profile()));
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let mut body = BytesMut::from(&b"["[..]);
+        let mut last = None;
+        let mut next = None;
+        for (count, (slug, stored)) in wanted.enumerate() {
+            if count == limit {
+                next = last;
+                break;
+            }
+            if count > 0 {
+                body.put_u8(b',');
+            }
+            body.put_slice(&stored.rendered(&self.slug, self.is_default(slug))?.list_item);
+            last = Some(slug.clone());
+        }
+        body.put_slice(b"]\n");
+        Ok(Page { body: body.freeze(), next })
+    }
+}

@@ -1,0 +1,438 @@
+//! The middleware config resolver: layers of configuration, coerced and merged per leaf, with the history of every
+//! value (chapter 10 §13).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Schema;
+use super::coerce::{BROKEN_SCHEMA, Member, Type, coerce, member, type_of};
+use crate::error::quote;
+use crate::json::{Object, escape_pointer};
+use crate::profile::MiddlewareUse;
+
+/// Where a configuration comes from, lowest precedence first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// Defaults of the schema.
+    SchemaDefaults,
+    /// The profile.
+    Profile,
+    /// A file of the operator.
+    ConfigFile,
+    /// The environment.
+    Environment,
+    /// The command line.
+    Flags,
+    /// The request.
+    Request,
+}
+
+impl Layer {
+    /// The contract's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SchemaDefaults => "schema-defaults",
+            Self::Profile => "profile",
+            Self::ConfigFile => "config-file",
+            Self::Environment => "environment",
+            Self::Flags => "flags",
+            Self::Request => "request",
+        }
+    }
+}
+
+/// One configuration; no payload and an empty object contribute nothing.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Names it in errors and traces.
+    pub name: String,
+    /// Its precedence.
+    pub layer: Layer,
+    /// An object, or nothing.
+    pub payload: Option<Value>,
+}
+
+/// A configuration that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct ResolveError {
+    text: String,
+    /// Where in the configuration, as a JSON pointer.
+    pub pointer: String,
+    /// The keyword of JSON Schema, or `invalid`.
+    pub keyword: &'static str,
+}
+
+/// A contributing source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Contribution {
+    /// The source's name.
+    pub name: String,
+    /// Its layer.
+    pub layer: Layer,
+}
+
+/// One write to one path.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    /// The source's name.
+    pub source: String,
+    /// Its layer.
+    pub layer: Layer,
+    /// JSON pointer into the configuration.
+    pub path: String,
+    /// The value before coercion.
+    pub raw: Value,
+    /// The value after coercion.
+    pub value: Value,
+    /// `{"schema_type": "<type or empty>"}`.
+    pub metadata: Value,
+}
+
+/// A path's latest value and how it came to it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PathTrace {
+    /// JSON pointer into the configuration.
+    pub path: String,
+    /// The latest value.
+    pub value: Value,
+    /// In order of application.
+    pub steps: Vec<Step>,
+}
+
+/// The outcome; serialised it is the debug payload, the same bytes each time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Resolved {
+    /// The merged configuration.
+    pub config: Object,
+    /// Who contributed, in order.
+    pub sources: Vec<Contribution>,
+    /// Every path in sorted order.
+    #[serde(serialize_with = "values_only")]
+    pub paths: BTreeMap<String, PathTrace>,
+}
+
+fn values_only<S: serde::Serializer>(paths: &BTreeMap<String, PathTrace>, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_seq(paths.values())
+}
+
+/// Resolves the configuration of one use of the middleware `name`.
+///
+/// # Errors
+/// Names that do not match, and configurations that do not fit the schema, with the contract's texts.
+pub fn resolve(
+    name: &str,
+    schema: &Schema,
+    middleware: &MiddlewareUse,
+    mut sources: Vec<Source>,
+) -> Result<Resolved, ResolveError> {
+    let used = middleware.name.trim();
+    if name.trim().is_empty() {
+        return Err(plain("middleware definition name is empty"));
+    }
+    if used.is_empty() {
+        return Err(plain("middleware use name is empty"));
+    }
+    if used != name.trim() {
+        let (used, name) = (quote(used), quote(name.trim()));
+        return Err(plain(format!("middleware use name {used} does not match definition {name}")));
+    }
+    let label = match middleware.id.trim() {
+        "" => used.to_owned(),
+        id => format!("{used}#{id}"),
+    };
+    let empty = json!({"type": "object"});
+    let document = match schema.document() {
+        Value::Object(object) if !object.is_empty() => schema.document(),
+        _ => &empty,
+    };
+    sources.sort_by(|a, b| (a.layer, a.name.trim()).cmp(&(b.layer, b.name.trim())));
+    let defaults = defaults(document).map(|payload| Source {
+        name: Layer::SchemaDefaults.as_str().into(),
+        layer: Layer::SchemaDefaults,
+        payload: Some(payload),
+    });
+
+    let mut resolved = Resolved { config: Object::new(), sources: Vec::new(), paths: BTreeMap::new() };
+    for source in defaults.into_iter().chain(sources) {
+        apply_source(&label, document, &source, &mut resolved)?;
+    }
+    finish(&label, document, schema, resolved)
+}
+
+fn apply_source(label: &str, schema: &Value, source: &Source, out: &mut Resolved) -> Result<(), ResolveError> {
+    let origin = format!("{}[{}]", source.name, source.layer.as_str());
+    if source.name.trim().is_empty() {
+        return Err(plain("middleware config source name is empty"));
+    }
+    let payload = match &source.payload {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Object(payload)) if payload.is_empty() => return Ok(()),
+        Some(Value::Object(payload)) => payload,
+        Some(_) => {
+            let text = format!("resolve middleware {label} source {origin}: must be an object");
+            return Err(ResolveError { text, pointer: String::new(), keyword: "type" });
+        }
+    };
+    let mut writes = Vec::new();
+    project(schema, payload, "", &mut writes).map_err(|(pointer, keyword, detail)| ResolveError {
+        text: format!("project middleware {label} payload for source {origin}: {detail}"),
+        pointer,
+        keyword,
+    })?;
+    writes.sort_by(|a, b| a.path.cmp(&b.path));
+    out.sources.push(Contribution { name: source.name.clone(), layer: source.layer });
+    for write in writes {
+        let value = coerce(write.schema.unwrap_or(&Value::Null), &write.value).map_err(|detail| ResolveError {
+            text: format!("coerce middleware {label} payload at {} from source {origin}: {detail}", write.path),
+            keyword: if detail.starts_with("must be one of") { "enum" } else { "type" },
+            pointer: write.path.clone(),
+        })?;
+        let schema_type = write.schema.map_or(Type::Untyped, type_of).as_str();
+        let step = Step {
+            source: source.name.clone(),
+            layer: source.layer,
+            path: write.path.clone(),
+            raw: write.value,
+            value: value.clone(),
+            metadata: json!({ "schema_type": schema_type }),
+        };
+        put(&mut out.config, &write.keys, value.clone());
+        // What stood below a replaced value is gone from the configuration, so it goes from the trace too (D16).
+        let below = format!("{}/", write.path);
+        out.paths.retain(|path, _| !path.starts_with(&below));
+        let fresh = || PathTrace { path: write.path.clone(), value: Value::Null, steps: Vec::new() };
+        let trace = out.paths.entry(write.path.clone()).or_insert_with(fresh);
+        trace.value = value;
+        trace.steps.push(step);
+    }
+    Ok(())
+}
+
+fn finish(label: &str, document: &Value, schema: &Schema, mut out: Resolved) -> Result<Resolved, ResolveError> {
+    let invalid = |pointer: String, keyword, detail: String| ResolveError {
+        text: format!("final middleware {label} config validation failed: {detail}"),
+        pointer,
+        keyword,
+    };
+    let merged = Value::Object(std::mem::take(&mut out.config));
+    let coerced = coerce(document, &merged).map_err(|detail| {
+        let keyword = if detail.starts_with("missing required") { "required" } else { "type" };
+        invalid(String::new(), keyword, detail)
+    })?;
+    if let Some(violation) = schema.violations(&coerced).into_iter().next() {
+        let text = violation.to_string();
+        return Err(invalid(violation.pointer, violation.keyword, text));
+    }
+    match coerced {
+        Value::Object(config) => Ok(Resolved { config, ..out }),
+        _ => Err(plain(format!("final middleware {label} config must resolve to object"))),
+    }
+}
+
+fn plain(text: impl Into<String>) -> ResolveError {
+    ResolveError { text: text.into(), pointer: String::new(), keyword: "invalid" }
+}
+
+/// One value for one path.
+struct Write<'a> {
+    path: String,
+    keys: Vec<String>,
+    value: Value,
+    schema: Option<&'a Value>,
+}
+
+/// Walks a payload by sorted key; objects merge per leaf, everything else replaces as a whole.
+fn project<'a>(
+    schema: &'a Value,
+    payload: &Object,
+    prefix: &str,
+    writes: &mut Vec<Write<'a>>,
+) -> Result<(), (String, &'static str, String)> {
+    project_at(schema, payload, prefix, &[], writes)
+}
+
+fn project_at<'a>(
+    schema: &'a Value,
+    payload: &Object,
+    prefix: &str,
+    above: &[String],
+    writes: &mut Vec<Write<'a>>,
+) -> Result<(), (String, &'static str, String)> {
+    for (key, value) in payload {
+        let path = format!("{prefix}/{}", escape_pointer(key));
+        let keys: Vec<String> = above.iter().cloned().chain([key.clone()]).collect();
+        let member = match member(schema, key) {
+            Member::Schema(schema) => Some(schema),
+            Member::Any => None,
+            Member::Forbidden => {
+                let detail = format!("path {path} is not allowed by schema");
+                return Err((path, "additionalProperties", detail));
+            }
+            Member::Broken => return Err((path, "invalid", BROKEN_SCHEMA.into())),
+        };
+        match (member, value) {
+            (Some(schema), Value::Object(object)) if type_of(schema) == Type::Object && !object.is_empty() => {
+                project_at(schema, object, &path, &keys, writes)?;
+            }
+            (schema, value) => writes.push(Write { path, keys, value: value.clone(), schema }),
+        }
+    }
+    Ok(())
+}
+
+fn put(object: &mut Object, keys: &[String], value: Value) {
+    match keys {
+        [] => {}
+        [key] => {
+            object.insert(key.clone(), value);
+        }
+        [key, rest @ ..] => {
+            let slot = object.entry(key.clone()).or_insert_with(|| Value::Object(Object::new()));
+            if !slot.is_object() {
+                *slot = Value::Object(Object::new());
+            }
+            if let Value::Object(inner) = slot {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// The defaults of a schema: its own `default` hides those inside it.
+fn defaults(schema: &Value) -> Option<Value> {
+    if let Some(default) = schema.get("default") {
+        return default.as_object().filter(|object| !object.is_empty()).map(|object| object.clone().into());
+    }
+    let collected = collect_defaults(schema);
+    (!collected.is_empty()).then(|| collected.into())
+}
+
+fn collect_defaults(schema: &Value) -> Object {
+    let mut collected = Object::new();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (key, property) in properties.into_iter().flatten() {
+        if let Some(default) = property.get("default") {
+            collected.insert(key.clone(), default.clone());
+        } else if type_of(property) == Type::Object {
+            let inner = collect_defaults(property);
+            if !inner.is_empty() {
+                collected.insert(key.clone(), inner.into());
+            }
+        }
+    }
+    collected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str, layer: Layer, payload: Value) -> Source {
+        Source { name: name.into(), layer, payload: Some(payload) }
+    }
+
+    fn run(schema: Value, sources: Vec<Source>) -> Result<Resolved, String> {
+        let schema = Schema::compile(schema).unwrap();
+        let used = MiddlewareUse { name: "m".into(), id: "x".into(), ..MiddlewareUse::default() };
+        resolve("m", &schema, &used, sources).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn layers_merge_by_precedence_and_the_trace_is_the_contract_s_example() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "integer", "default": 1}}});
+        let sources = vec![
+            source("q", Layer::Request, json!({"a": 4})),
+            source("p", Layer::Profile, json!({"a": "3"})),
+        ];
+        let resolved = run(schema, sources).unwrap();
+        let step = |source: &str, layer: &str, raw: Value, value: i32| {
+            json!({"source": source, "layer": layer, "path": "/a", "raw": raw, "value": value,
+                "metadata": {"schema_type": "integer"}})
+        };
+        let expected = json!({
+            "config": {"a": 4},
+            "sources": [
+                {"name": "schema-defaults", "layer": "schema-defaults"},
+                {"name": "p", "layer": "profile"}, {"name": "q", "layer": "request"}],
+            "paths": [{"path": "/a", "value": 4, "steps": [
+                step("schema-defaults", "schema-defaults", json!(1), 1),
+                step("p", "profile", json!("3"), 3), step("q", "request", json!(4), 4)]}],
+        });
+        assert_eq!(serde_json::to_value(&resolved).unwrap(), expected);
+        assert_eq!(serde_json::to_string(&resolved).unwrap(), serde_json::to_string(&resolved).unwrap());
+    }
+
+    #[test]
+    fn errors_name_stage_label_source_and_path() {
+        let schema = json!({"type": "object", "properties": {
+            "n": {"type": "integer", "minimum": 1}, "o": {"type": "object", "properties": {"p": {"type": "boolean"}}}},
+            "required": ["n"], "additionalProperties": false});
+        for (payload, text) in [
+            (json!({"z": 1}), "project middleware m#x payload for source s[profile]: path /z is not allowed by schema"),
+            (json!({"n": "x"}), "coerce middleware m#x payload at /n from source s[profile]: must be an integer"),
+            (json!({"o": {"p": 3}}), "coerce middleware m#x payload at /o/p from source s[profile]: must be a boolean"),
+            (json!({"o": {"p": true}}), "final middleware m#x config validation failed: missing required field \"n\""),
+            (json!([1]), "resolve middleware m#x source s[profile]: must be an object"),
+        ] {
+            assert_eq!(run(schema.clone(), vec![source("s", Layer::Profile, payload)]).unwrap_err(), text);
+        }
+    }
+
+    #[test]
+    fn c10_d8_every_published_keyword_is_enforced() {
+        let schema = json!({"type": "object", "properties": {
+            "n": {"type": "integer", "minimum": 1, "maximum": 9},
+            "s": {"type": "string", "minLength": 2, "pattern": "^a"},
+            "l": {"type": "array", "maxItems": 1},
+            "c": {"const": 5}}});
+        for payload in [
+            json!({"n": 0}),
+            json!({"n": "10"}),
+            json!({"s": "a"}),
+            json!({"s": "bb"}),
+            json!({"l": [1, 2]}),
+            json!({"c": 6}),
+        ] {
+            let error = run(schema.clone(), vec![source("s", Layer::Profile, payload.clone())]);
+            let error = error.expect_err(&payload.to_string());
+            assert!(error.starts_with("final middleware m#x config validation failed: /"), "{error}");
+        }
+        assert!(run(schema, vec![source("s", Layer::Profile, json!({"n": "3", "s": "ab", "l": [1], "c": 5}))]).is_ok());
+    }
+
+    #[test]
+    fn c10_d16_a_replaced_object_leaves_no_children_in_the_trace() {
+        let schema = json!({"type": "object", "properties": {
+            "o": {"type": "object", "properties": {"p": {"type": "integer"}}}, "": {"type": "integer"}}});
+        let resolved = run(
+            schema,
+            vec![
+                source("a", Layer::Profile, json!({"o": {"p": 1}, "": 2})),
+                source("b", Layer::Request, json!({"o": {}})),
+            ],
+        )
+        .unwrap();
+        assert_eq!(Value::Object(resolved.config.clone()), json!({"o": {}, "": 2}));
+        assert_eq!(resolved.paths.keys().collect::<Vec<_>>(), ["/", "/o"]);
+    }
+
+    #[test]
+    fn arrays_and_free_values_replace_and_objects_merge() {
+        let schema = json!({"type": "object", "properties": {
+            "o": {"type": "object", "additionalProperties": true}, "l": {"type": "array"}}});
+        let resolved = run(
+            schema,
+            vec![
+                source("a", Layer::Profile, json!({"o": {"x": 1}, "l": [1]})),
+                source("b", Layer::Request, json!({"o": {"y": 2}, "l": [2]})),
+            ],
+        )
+        .unwrap();
+        assert_eq!(Value::Object(resolved.config), json!({"o": {"x": 1, "y": 2}, "l": [2]}));
+    }
+}

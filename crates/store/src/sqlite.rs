@@ -1,0 +1,188 @@
+//! Opening SQLite files: the version of the library, connections with structured options, what a file is, migrations.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use collodi_profiles::store::{StoreError, StoreErrorKind};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+pub mod adopt;
+pub mod migrate;
+pub mod profiles;
+
+/// How long a statement waits for another process.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The oldest SQLite without the WAL-reset bug, and the release that was withdrawn.
+const OLDEST: i32 = 3_051_003;
+const WITHDRAWN: i32 = 3_052_000;
+
+/// Checks the SQLite that is linked in.
+///
+/// # Errors
+/// A version that can lose committed writes.
+pub fn check_library() -> Result<(), StoreError> {
+    let linked = rusqlite::version_number();
+    if linked < OLDEST || (WITHDRAWN..WITHDRAWN + 1000).contains(&linked) {
+        let text = format!("SQLite {} can lose committed writes: 3.51.3 or 3.53 is needed", rusqlite::version());
+        return Err(StoreError::new(StoreErrorKind::Other, text));
+    }
+    Ok(())
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Write,
+    Read,
+}
+
+/// Opens a database file by its path, never as a URI: `?`, `#` and `%` in names mean themselves (D22).
+pub(crate) fn connect(path: &Path, access: Access) -> Result<Connection, StoreError> {
+    let fail = |e: rusqlite::Error| failed(&format!("open {}", path.display()), &e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = if access == Access::Write { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags };
+    let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
+    configure(&connection, access).map_err(fail)?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    if access == Access::Read {
+        return connection.pragma_update(None, "query_only", true);
+    }
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(rusqlite::Error::InvalidParameterName(format!("journal mode is {mode}, not wal")));
+    }
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)
+}
+
+/// What a path holds before anything of ours touches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// No file, or an empty one without a log.
+    Nothing,
+    /// A database of this program at this schema version.
+    Ours(i64),
+    /// A registry database of the Go reference.
+    Reference,
+}
+
+/// Looks at a file without changing it: a damaged, foreign or orphaned one is refused and left as it is (decision 6).
+///
+/// # Errors
+/// The named cause, and what to do.
+pub fn inspect(path: &Path, application_id: i32) -> Result<Found, StoreError> {
+    let refuse = |text: String| Err(StoreError::new(StoreErrorKind::Corrupt, text));
+    let shown = path.display();
+    let log = with_suffix(path, "-wal");
+    let log_size = std::fs::metadata(&log).map(|m| m.len()).unwrap_or(0);
+    let size = match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return refuse(format!("{shown} is a folder, not a database file")),
+        Ok(meta) => meta.len(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(e) => return Err(StoreError::new(StoreErrorKind::Other, format!("read {shown}: {e}"))),
+    };
+    if size == 0 && log_size > 0 {
+        return refuse(format!(
+            "{shown} is missing or empty but {} holds data: the database was lost or moved without its log; put it \
+             back, or move the log away to start anew",
+            log.display()
+        ));
+    }
+    if size == 0 {
+        return Ok(Found::Nothing);
+    }
+    let connection = open_untouched(path).map_err(|e| failed(&format!("open {shown}"), &e))?;
+    let ask = |e: rusqlite::Error| failed(&format!("read {shown}: is it damaged or not a database?"), &e);
+    let verdict: Vec<String> = connection
+        .prepare("PRAGMA quick_check(5)")
+        .and_then(|mut check| check.query_map([], |row| row.get(0))?.collect())
+        .map_err(ask)?;
+    if verdict != ["ok"] {
+        let verdict = verdict.join("; ");
+        return refuse(format!("{shown} is damaged: {verdict}. It was left untouched; restore it from a snapshot"));
+    }
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let version = number("user_version").map_err(ask)?;
+    let owner = number("application_id").map_err(ask)?;
+    let tables: Vec<String> = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
+        .and_then(|mut names| names.query_map([], |row| row.get(0))?.collect())
+        .map_err(ask)?;
+    match (owner, version, &tables[..]) {
+        (0, 0, []) => Ok(Found::Nothing),
+        (owner, version, _) if owner == i64::from(application_id) => Ok(Found::Ours(version)),
+        (0, 0, [table]) if table == "profile_registries" => Ok(Found::Reference),
+        _ => refuse(format!(
+            "{shown} is another program's database (tables: {}). It was left untouched",
+            tables.join(", ")
+        )),
+    }
+}
+
+/// Opens for looking: closing it neither folds the log in nor removes it.
+fn open_untouched(path: &Path) -> rusqlite::Result<Connection> {
+    use rusqlite::config::DbConfig;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// `profiles.db` and `-wal` make `profiles.db-wal`.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A failure of SQLite as a failure of the store.
+pub(crate) fn failed(doing: &str, error: &rusqlite::Error) -> StoreError {
+    const FSYNC: i32 = 1034;
+    const DIR_FSYNC: i32 = 1290;
+    let kind = match error {
+        rusqlite::Error::SqliteFailure(e, _) if [FSYNC, DIR_FSYNC].contains(&e.extended_code) => StoreErrorKind::Io,
+        _ => match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
+            _ => StoreErrorKind::Other,
+        },
+    };
+    StoreError::new(kind, format!("{doing}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f12_the_linked_sqlite_has_the_fix_of_the_wal_reset_bug() {
+        check_library().unwrap();
+    }
+
+    #[test]
+    fn c10_d22_signs_in_paths_mean_themselves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a?mode=memory#b%20c.db");
+        let connection = connect(&path, Access::Write).unwrap();
+        connection.execute_batch("CREATE TABLE t (x)").unwrap();
+        drop(connection);
+        assert!(path.is_file());
+        let enforced: i64 = connect(&path, Access::Read)
+            .unwrap()
+            .pragma_query_value(None, "foreign_keys", |row| row.get(0))
+            .unwrap();
+        assert_eq!(enforced, 1, "per connection, not once per pool");
+    }
+}

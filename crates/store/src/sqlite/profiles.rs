@@ -1,0 +1,417 @@
+//! The registry on SQLite: an append-only table of changes, slim heads, one row per registry (design, section 4).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use collodi_profiles::profile::Profile;
+use collodi_profiles::profile::history::{Change, Operation, RegistryHead, Stamp};
+use collodi_profiles::store::{
+    Contents, ProfileStore, StoreError, StoreErrorKind, StoredRegistry, WriteSession,
+};
+use collodi_profiles::{Catalog, ProfileSlug, RegistrySlug};
+use rusqlite::{Connection, Row, params};
+
+use super::migrate::{self, Migration, Schema};
+use super::{Access, adopt, check_library, connect, failed};
+
+/// "colp": a profile registry of this program.
+const APPLICATION_ID: i32 = 0x636f_6c70;
+
+const SCHEMA: Schema = Schema {
+    application_id: APPLICATION_ID,
+    migrations: &[Migration {
+        name: "0001_registry",
+        sql: include_str!("../../migrations/profiles/0001_registry.sql"),
+    }],
+};
+
+const CHANGE_COLUMNS: &str = "c.id, c.registry, c.operation, c.slug, c.version, c.registry_version, \
+    c.default_profile, c.document, c.content_hash, c.actor, c.source, c.note, c.request_id, c.at_ms";
+
+/// A registry database file.
+pub struct SqliteProfiles {
+    path: PathBuf,
+    reader: Mutex<Connection>,
+}
+
+impl SqliteProfiles {
+    /// Opens or creates the file, migrates it, and adopts it if the Go reference wrote it. Blocks.
+    ///
+    /// # Errors
+    /// The named cause: damaged, foreign, newer or orphaned files, which are left untouched; missing rights; an SQLite
+    /// that can lose writes.
+    pub fn open(path: &Path, catalog: &Catalog, now_ms: i64) -> Result<Self, StoreError> {
+        check_library()?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| {
+                StoreError::new(StoreErrorKind::Other, format!("create {}: {e}", folder.display()))
+            })?;
+        }
+        migrate::open(path, &SCHEMA, |connection| adopt::adopt_reference(connection, catalog, now_ms))?;
+        let reader = Mutex::new(connect(path, Access::Read)?);
+        Ok(Self { path: path.to_owned(), reader })
+    }
+
+    fn read<T>(
+        &self,
+        doing: &str,
+        read: impl FnOnce(&Connection) -> Result<T, ReadError>,
+    ) -> Result<T, StoreError> {
+        let connection = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        read(&connection).map_err(|error| error.at(doing))
+    }
+}
+
+/// What can go wrong with a row.
+enum ReadError {
+    Sql(rusqlite::Error),
+    Row(String),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl ReadError {
+    fn row(table: &str, row: impl std::fmt::Display, detail: impl std::fmt::Display) -> Self {
+        Self::Row(format!("table {table}, row {row}: {detail}"))
+    }
+
+    fn at(self, doing: &str) -> StoreError {
+        match self {
+            Self::Sql(error) => failed(doing, &error),
+            Self::Row(text) => StoreError::new(StoreErrorKind::Corrupt, format!("{doing}: {text}")),
+        }
+    }
+}
+
+impl ProfileStore for SqliteProfiles {
+    fn load(&self) -> Result<Contents, StoreError> {
+        self.read("load the registry", |connection| {
+            let transaction = connection.unchecked_transaction()?;
+            load(&transaction)
+        })
+    }
+
+    fn writer(&self) -> Result<Box<dyn WriteSession>, StoreError> {
+        let connection = connect(&self.path, Access::Write)?;
+        Ok(Box::new(Session { connection, seen: None, touched: BTreeMap::new() }))
+    }
+
+    fn history(
+        &self,
+        registry: &RegistrySlug,
+        slug: &ProfileSlug,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Change>, StoreError> {
+        let before = if before == 0 { i64::MAX } else { signed(before) };
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read("read the history", |connection| {
+            let sql = format!(
+                "SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.registry = ?1 AND c.slug = ?2 AND c.version < ?3 \
+                 ORDER BY c.version DESC, c.id DESC LIMIT ?4"
+            );
+            read_changes(connection, &sql, params![registry.as_str(), slug.as_str(), before, limit])
+        })
+    }
+
+    fn audit(&self, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read("read the audit log", |connection| {
+            let sql = format!("SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.id > ?1 ORDER BY c.id LIMIT ?2");
+            read_changes(connection, &sql, params![signed(after), limit])
+        })
+    }
+
+    fn ping(&self) -> Result<(), StoreError> {
+        self.read("reach the registry", |connection| {
+            Ok(connection.query_row("SELECT 1 FROM migrations LIMIT 1", [], |_| Ok(()))?)
+        })
+    }
+}
+
+fn load(connection: &Connection) -> Result<Contents, ReadError> {
+    let mut contents = Contents {
+        revision: connection
+            .query_row("SELECT coalesce(max(id), 0) FROM changes", [], |row| row.get::<_, i64>(0))
+            .map(unsigned)?,
+        registries: BTreeMap::new(),
+    };
+    for (slug, head) in read_heads(connection)? {
+        contents.registries.insert(slug, StoredRegistry { head, ..StoredRegistry::default() });
+    }
+    let mut statement = connection.prepare(
+        "SELECT h.registry, h.slug, h.version, h.deleted, c.id, c.document, c.content_hash \
+         FROM heads h JOIN changes c ON c.id = h.change_id ORDER BY h.registry, h.slug",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(4)?;
+        let broken = |detail: String| ReadError::row("changes", id, detail);
+        let (registry, slug) = (read_registry(row, 0)?, read_slug(row, 1)?);
+        let registry = contents
+            .registries
+            .get_mut(&registry)
+            .ok_or_else(|| ReadError::row("heads", &slug, format!("no registry {registry}")))?;
+        let version = unsigned(row.get(2)?);
+        if row.get::<_, bool>(3)? {
+            registry.deleted.insert(slug, version);
+            continue;
+        }
+        let profile = parse_document(row.get_ref(5)?.as_str().unwrap_or_default()).map_err(broken)?;
+        if profile.content_hash() != row.get::<_, String>(6)? {
+            return Err(broken("the document does not match its hash".into()));
+        }
+        if profile.slug != slug || profile.metadata.version != version {
+            return Err(broken(format!("the document is not version {version} of {slug}")));
+        }
+        registry.profiles.push(profile);
+    }
+    Ok(contents)
+}
+
+fn read_heads(connection: &Connection) -> Result<BTreeMap<RegistrySlug, RegistryHead>, ReadError> {
+    let mut statement = connection
+        .prepare_cached("SELECT slug, display_name, description, default_profile, metadata FROM registries")?;
+    let mut rows = statement.query([])?;
+    let mut heads = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let slug = read_registry(row, 0)?;
+        let broken = |detail: String| ReadError::row("registries", &slug, detail);
+        let head = RegistryHead {
+            display_name: row.get(1)?,
+            description: row.get(2)?,
+            default_profile: ProfileSlug::parse_optional(&row.get::<_, String>(3)?)
+                .map_err(|e| broken(e.to_string()))?,
+            metadata: serde_json::from_str(&row.get::<_, String>(4)?).map_err(|e| broken(e.to_string()))?,
+        };
+        heads.insert(slug, head);
+    }
+    Ok(heads)
+}
+
+fn parse_document(text: &str) -> Result<Profile, String> {
+    serde_json::from_str(text).map_err(|e| format!("document: {e}"))
+}
+
+fn read_registry(row: &Row<'_>, column: usize) -> Result<RegistrySlug, ReadError> {
+    let text: String = row.get(column)?;
+    RegistrySlug::parse(&text).map_err(|e| ReadError::Row(e.to_string()))
+}
+
+fn read_slug(row: &Row<'_>, column: usize) -> Result<ProfileSlug, ReadError> {
+    let text: String = row.get(column)?;
+    ProfileSlug::parse(&text).map_err(|e| ReadError::Row(e.to_string()))
+}
+
+fn read_changes(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> Result<Vec<Change>, ReadError> {
+    let heads = read_heads(connection)?;
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut changes = Vec::new();
+    while let Some(row) = rows.next()? {
+        changes.push(read_change(row, &heads)?);
+    }
+    Ok(changes)
+}
+
+fn read_change(row: &Row<'_>, heads: &BTreeMap<RegistrySlug, RegistryHead>) -> Result<Change, ReadError> {
+    let id: i64 = row.get(0)?;
+    let broken = |detail: String| ReadError::row("changes", id, detail);
+    let registry = read_registry(row, 1)?;
+    let word: String = row.get(2)?;
+    let operation = Operation::parse(&word).ok_or_else(|| broken(format!("unknown operation {word}")))?;
+    let stamp = Stamp {
+        actor: row.get(9)?,
+        source: row.get(10)?,
+        note: row.get(11)?,
+        request_id: row.get(12)?,
+        at_ms: row.get(13)?,
+    };
+    // The log keeps what a change did to the registry; names and creation come from the registry's row.
+    let mut head = heads.get(&registry).cloned().unwrap_or_default();
+    head.default_profile = ProfileSlug::parse_optional(&row.get::<_, String>(6)?)
+        .map_err(|e| broken(e.to_string()))?;
+    let version = unsigned(row.get(5)?);
+    if head.metadata.version != version {
+        head.metadata.version = version;
+        head.metadata.updated_at_ms = stamp.at_ms;
+        head.metadata.updated_by.clone_from(&stamp.actor);
+        head.metadata.source.clone_from(&stamp.source);
+    }
+    let document: Option<String> = row.get(7)?;
+    let profile = document.map(|text| parse_document(&text).map(Arc::new)).transpose().map_err(broken)?;
+    Ok(Change {
+        id: unsigned(id),
+        registry,
+        operation,
+        slug: ProfileSlug::parse_optional(&row.get::<_, String>(3)?).map_err(|e| broken(e.to_string()))?,
+        version: unsigned(row.get(4)?),
+        profile,
+        content_hash: row.get(8)?,
+        head,
+        stamp,
+    })
+}
+
+struct Session {
+    connection: Connection,
+    /// `data_version` as last seen: it moves when another connection commits.
+    seen: Option<i64>,
+    /// Registries of this transaction, written once at its end however many changes they saw.
+    touched: BTreeMap<RegistrySlug, RegistryHead>,
+}
+
+impl WriteSession for Session {
+    fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
+        let now = self
+            .connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)))
+            .map_err(|e| failed("look for changes", &e))?;
+        let changed = self.seen != Some(now);
+        self.seen = Some(now);
+        Ok(changed)
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.touched.clear();
+        self.run("BEGIN IMMEDIATE").map_err(|e| failed("begin a write", &e))
+    }
+
+    fn changes_after(&mut self, revision: u64) -> Result<Vec<Change>, StoreError> {
+        let sql = format!("SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.id > ?1 ORDER BY c.id");
+        let read = read_changes(&self.connection, &sql, params![signed(revision)]);
+        if read.is_err() {
+            // Ask again next time: what was not read was not taken over.
+            self.seen = None;
+        }
+        read.map_err(|error| error.at("read changes"))
+    }
+
+    fn append(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let appended = self.run("SAVEPOINT command").and_then(|()| {
+            changes.iter().try_for_each(|change| append_change(&self.connection, change))?;
+            self.run("RELEASE command")
+        });
+        if let Err(error) = appended {
+            let _ = self.run("ROLLBACK TO command");
+            let _ = self.run("RELEASE command");
+            return Err(failed("append a change", &error));
+        }
+        for change in changes {
+            self.touched.insert(change.registry.clone(), change.head.clone());
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        let touched = std::mem::take(&mut self.touched);
+        let committed = touched
+            .iter()
+            .try_for_each(|(slug, head)| write_head(&self.connection, slug, head))
+            .and_then(|()| self.run("COMMIT"));
+        committed.map_err(|error| {
+            self.rollback();
+            failed("commit", &error)
+        })
+    }
+
+    fn rollback(&mut self) {
+        self.touched.clear();
+        // What this transaction read of others was not published, so it has to be read again.
+        self.seen = None;
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.run("ROLLBACK")
+        {
+            tracing::error!(%error, "failed to roll back");
+        }
+    }
+}
+
+impl Session {
+    fn run(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+}
+
+pub(super) fn append_change(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
+    let document = change.profile.as_deref().map(serde_json::to_string).transpose();
+    let document = document.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let slug = change.slug.as_ref().map_or("", ProfileSlug::as_str);
+    let stamp = &change.stamp;
+    connection
+        .prepare_cached("INSERT INTO changes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?
+        .execute(params![
+            signed(change.id),
+            change.registry.as_str(),
+            change.operation.as_str(),
+            slug,
+            signed(change.version),
+            signed(change.head.metadata.version),
+            change.head.default_profile.as_ref().map_or("", ProfileSlug::as_str),
+            document,
+            change.content_hash,
+            stamp.actor,
+            stamp.source,
+            stamp.note,
+            stamp.request_id,
+            stamp.at_ms,
+        ])?;
+    let deleted = change.operation == Operation::Delete;
+    if change.profile.is_some() || deleted {
+        connection
+            .prepare_cached(
+                "INSERT INTO heads VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (registry, slug) DO UPDATE \
+                 SET version = excluded.version, change_id = excluded.change_id, deleted = excluded.deleted",
+            )?
+            .execute(params![
+                change.registry.as_str(),
+                slug,
+                signed(change.version),
+                signed(change.id),
+                deleted
+            ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn write_head(
+    connection: &Connection,
+    slug: &RegistrySlug,
+    head: &RegistryHead,
+) -> rusqlite::Result<()> {
+    let metadata = serde_json::to_string(&head.metadata)
+        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO registries VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (slug) DO UPDATE SET \
+             display_name = excluded.display_name, description = excluded.description, \
+             default_profile = excluded.default_profile, metadata = excluded.metadata",
+        )?
+        .execute(params![
+            slug.as_str(),
+            head.display_name,
+            head.description,
+            head.default_profile.as_ref().map_or("", ProfileSlug::as_str),
+            metadata,
+        ])
+        .map(|_| ())
+}
+
+/// Numbers of the log are far below 2^63; a forged one saturates instead of wrapping (D7).
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
