@@ -1,1 +1,127 @@
-//! stub
+//! The HTTP and WebSocket surface: handlers translate, services decide.
+//!
+//! - [`router`] lists every route; [`routes`] holds a file per noun, [`ws`] the socket.
+//! - [`problem`] is the only place that knows statuses, [`extract`] reads what requests carry.
+//! - [`access`] says who may do what, [`pipeline`] is what happens around every request.
+//! - [`serve`] accepts connections with deadlines and stops gracefully.
+//! - [`openapi`] describes all of it.
+
+pub mod access;
+pub mod extract;
+pub mod metrics;
+pub mod openapi;
+pub mod pipeline;
+pub mod problem;
+pub mod router;
+pub mod routes;
+pub mod serve;
+pub mod ws;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use collodi_chat::Conversations;
+use collodi_profiles::Registry;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use access::Access;
+use metrics::Metrics;
+
+/// How the application is mounted (chapter 20 §2). Blank options take the defaults in parentheses.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Prefix of every path, without a trailing slash; empty for none.
+    pub root: String,
+    /// Name of the selection's cookie (`chat_profile`); `None` turns the cookie routes off.
+    pub cookie: Option<String>,
+    /// Who writes when nobody is authenticated (`web-chat`).
+    pub actor: String,
+    /// Where writes come from (`http-api`).
+    pub source: String,
+    /// Sends cookies without `Secure` over plain http to other hosts (decision 21).
+    pub insecure_cookies: bool,
+}
+
+impl Default for Mount {
+    fn default() -> Self {
+        Self {
+            root: String::new(),
+            cookie: Some("chat_profile".into()),
+            actor: "web-chat".into(),
+            source: "http-api".into(),
+            insecure_cookies: false,
+        }
+    }
+}
+
+/// What `GET /api/chat/release` says (decision 30).
+#[derive(Debug, Clone, Serialize)]
+pub struct Release {
+    /// `collodi`.
+    pub product: &'static str,
+    /// The version of the program.
+    pub release: &'static str,
+    /// The source revision; empty when it was not told at build time.
+    pub revision: &'static str,
+    /// The contract that is spoken.
+    pub contract: &'static str,
+    /// Of the registry database.
+    pub schema_version: u32,
+    /// The applications of the release set.
+    pub apps: &'static [&'static str],
+}
+
+/// Everything that handlers share.
+pub struct App {
+    /// Profiles.
+    pub registry: Arc<Registry>,
+    /// Conversations.
+    pub conversations: Arc<Conversations>,
+    /// Who may do what, from where.
+    pub access: Access,
+    /// How it is mounted.
+    pub mount: Mount,
+    /// What it is.
+    pub release: Release,
+    metrics: Metrics,
+    middleware_schemas: Bytes,
+    extension_schemas: Bytes,
+    /// Set when the server stops: readiness ends, sockets close with 1001.
+    stop: CancellationToken,
+    draining: AtomicBool,
+    sockets: TaskTracker,
+}
+
+impl App {
+    /// Puts the parts together; the published schemas are rendered here, once.
+    #[must_use]
+    pub fn new(
+        registry: Arc<Registry>,
+        conversations: Arc<Conversations>,
+        access: Access,
+        mount: Mount,
+        release: Release,
+    ) -> Self {
+        let (middleware_schemas, extension_schemas) = routes::schemas::render(registry.catalog());
+        Self {
+            registry,
+            conversations,
+            access,
+            mount,
+            release,
+            metrics: Metrics::new(),
+            middleware_schemas,
+            extension_schemas,
+            stop: CancellationToken::new(),
+            draining: AtomicBool::new(false),
+            sockets: TaskTracker::new(),
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}

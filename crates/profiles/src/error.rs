@@ -31,9 +31,9 @@ pub enum Error {
         /// Why, in the contract's words.
         reason: String,
     },
-    /// A request override that the profile's policy forbids (chapter 10 §12).
-    #[error("policy violation: {0}")]
-    OverridePolicy(String),
+    /// The author may not unlock a read-only profile (decision 13).
+    #[error("not allowed to unlock a read-only profile")]
+    UnlockForbidden,
     /// The caller's expected version is not the stored one.
     #[error("{resource} version conflict: expected={expected} actual={actual}")]
     VersionConflict {

@@ -58,6 +58,8 @@ pub struct UpdateProfile {
     pub set_default: bool,
     /// Against the profile's version.
     pub guard: Guard,
+    /// Whether the author may unlock a read-only profile (decision 13).
+    pub may_unlock: bool,
 }
 
 /// A new default.
@@ -150,6 +152,9 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
         }
         if profile.policy.read_only && !unlocks {
             return Err(read_only(&request.slug));
+        }
+        if profile.policy.read_only && !request.may_unlock {
+            return Err(Error::UnlockForbidden);
         }
         if let Some(problems) = checked.problems() {
             return Err(Error::Validation(problems));

@@ -1,0 +1,28 @@
+//! Handlers: a file per noun. Each one reads the request, makes one call, and wraps the answer.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+
+pub mod chat;
+pub mod profiles;
+pub mod schemas;
+pub mod selection;
+pub mod system;
+pub mod timeline;
+
+/// The revision of a registry, on every answer about its profiles (decision 12).
+pub const X_REGISTRY_VERSION: HeaderName = HeaderName::from_static("x-registry-version");
+
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Body::from(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(crate) fn json_value(status: StatusCode, value: &serde_json::Value) -> Response {
+    json(status, format!("{value}\n"))
+}

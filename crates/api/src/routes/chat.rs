@@ -1,0 +1,169 @@
+//! `POST /chat` and `POST /chat/{profile}` (chapter 30 §1, decisions 18 to 20, 43).
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use collodi_chat::conversation::{Prompt, Refused, Status, Submitted};
+use collodi_profiles::json::Object;
+use collodi_profiles::profile::resolve::{Overrides, Refusal, parse_overrides};
+use collodi_profiles::profile::validate::too_much;
+use collodi_profiles::Error;
+use http::{HeaderMap, Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::json_value;
+use super::selection::{Selected, Wanted, select_profile};
+use crate::App;
+use crate::extract;
+use crate::problem::Failure;
+
+/// Longest prompt, in bytes (decision 40).
+pub const MAX_PROMPT: usize = 1024 * 1024;
+/// Largest body: a prompt with every character escaped, and room for the rest.
+const MAX_CHAT_BODY: usize = 8 * 1024 * 1024;
+/// Longest id or key that a client chooses, in bytes.
+pub(crate) const MAX_ID: usize = 256;
+
+/// Both generations of keys; the newer wins (decision 18).
+#[derive(Deserialize)]
+struct ChatBody {
+    prompt: Option<String>,
+    text: Option<String>,
+    conv_id: Option<String>,
+    profile: Option<String>,
+    runtime_key: Option<String>,
+    registry: Option<String>,
+    registry_slug: Option<String>,
+    overrides: Option<Object>,
+    request_overrides: Option<Object>,
+    idempotency_key: Option<String>,
+}
+
+pub(crate) async fn submit(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    let (parts, body) = request.into_parts();
+    if parts.method != Method::POST {
+        return Err(Failure::method_not_allowed());
+    }
+    let bytes = extract::read_body(&parts.headers, body, MAX_CHAT_BODY).await?;
+    let body: ChatBody = extract::parse(&bytes)?;
+    let path = profile_of_path(parts.uri.path());
+    let wanted = Wanted {
+        path: path.as_deref(),
+        profile: given(body.runtime_key.as_deref()).or(given(body.profile.as_deref())),
+        registry: given(body.registry_slug.as_deref()).or(given(body.registry.as_deref())),
+    };
+    let Selected { state, stored } = select_profile(&app, &parts, &wanted)?;
+    let raw_overrides = body.request_overrides.or(body.overrides).unwrap_or_default();
+    let overrides = read_overrides(&app, &raw_overrides, &stored.profile().policy)?;
+    let runtime = app.registry.resolve(&state, &stored, &overrides).map_err(refused_runtime)?;
+
+    let text = match body.prompt {
+        Some(prompt) if !prompt.is_empty() => prompt,
+        _ => body.text.unwrap_or_default(),
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "missing_prompt", "missing prompt"));
+    }
+    let key = given(body.idempotency_key.as_deref())
+        .or_else(|| header(&parts.headers, "idempotency-key"))
+        .or_else(|| header(&parts.headers, "x-idempotency-key"));
+    let new_id = || app.conversations.new_id();
+    let conv_id = given(body.conv_id.as_deref()).map_or_else(new_id, str::to_owned);
+    let idempotency_key = key.map_or_else(new_id, str::to_owned);
+    for (field, value, most) in [
+        ("prompt", text, MAX_PROMPT),
+        ("conv_id", conv_id.as_str(), MAX_ID),
+        ("idempotency_key", idempotency_key.as_str(), MAX_ID),
+    ] {
+        if value.len() > most {
+            return Err(Error::Validation(vec![too_much(field, most, "bytes")]).into());
+        }
+    }
+    let prompt = Prompt { text: text.to_owned(), idempotency_key: idempotency_key.clone(), runtime };
+    let submitted = app.conversations.submit(&conv_id, prompt).await.map_err(refused_prompt)?;
+    Ok(answer(&conv_id, &idempotency_key, &submitted))
+}
+
+fn given(text: Option<&str>) -> Option<&str> {
+    text.map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    given(headers.get(name).and_then(|value| value.to_str().ok()))
+}
+
+/// The segment after `/chat/`; later segments are ignored.
+fn profile_of_path(path: &str) -> Option<String> {
+    let segment = path.strip_prefix("/chat/")?.split('/').next()?;
+    Some(extract::percent_decode(segment).unwrap_or_else(|| segment.to_owned()))
+}
+
+fn read_overrides(
+    app: &App,
+    raw: &Object,
+    policy: &collodi_profiles::Policy,
+) -> Result<Overrides, Failure> {
+    let overrides = parse_overrides(raw, policy, app.registry.catalog()).map_err(refused_runtime)?;
+    if overrides.step_mode == Some(true) {
+        let text = "step mode is not available: the debug API is off";
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "step_mode", text));
+    }
+    Ok(overrides)
+}
+
+fn refused_runtime(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Override(text) => Failure::new(StatusCode::BAD_REQUEST, "override", text),
+        Refusal::Profile(cause) => {
+            tracing::error!(%cause, "a stored profile cannot be run");
+            let text = "start session inference failed";
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "runtime", text)
+        }
+    }
+}
+
+pub(crate) fn refused_prompt(refused: Refused) -> Failure {
+    let (status, code) = match refused {
+        Refused::QueueFull => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+        Refused::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "key_reused"),
+        Refused::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
+    Failure::new(status, code, refused.to_string())
+}
+
+fn answer(conv_id: &str, key: &str, submitted: &Submitted) -> Response {
+    let runtime = &submitted.runtime;
+    let mut body = json!({
+        "conv_id": conv_id,
+        "idempotency_key": key,
+        "session_id": submitted.session_id,
+        "runtime_key": runtime.runtime_key,
+        "runtime_fingerprint": runtime.fingerprint,
+        "profile_metadata": runtime.metadata(),
+    });
+    let mut put = |key: &str, value: Value| body[key] = value;
+    let mut status = StatusCode::OK;
+    let (word, ids) = match &submitted.status {
+        Status::Queued { position, depth } => {
+            status = StatusCode::ACCEPTED;
+            put("queue_position", (*position).into());
+            put("queue_depth", (*depth).into());
+            ("queued", None)
+        }
+        Status::Started(ids) => ("started", Some(ids)),
+        Status::Completed(ids) => ("completed", Some(ids)),
+        Status::Failed(ids, reason) => {
+            put("error", reason.as_str().into());
+            ("error", Some(ids))
+        }
+    };
+    put("status", word.into());
+    if let Some(ids) = ids {
+        put("turn_id", ids.turn_id.as_str().into());
+        put("inference_id", ids.inference_id.as_str().into());
+    }
+    json_value(status, &body)
+}

@@ -1,0 +1,322 @@
+//! `/api/chat/profiles` and below (chapter 20 §5.1 to §5.6).
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use collodi_profiles::json::Object;
+use collodi_profiles::profile::validate::{MAX_NOTE, too_much};
+use collodi_profiles::profile::{Draft, ProfilePatch};
+use collodi_profiles::registry::{
+    CreateProfile, Filter, Guard, MakeDefault, UpdateProfile, Written,
+};
+use collodi_profiles::{Author, Error, Policy, ProfileSlug, Runtime};
+use http::header::{ETAG, HeaderName, HeaderValue, LINK};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::{X_REGISTRY_VERSION, json};
+use crate::App;
+use crate::access::Role;
+use crate::extract::{self, MAX_BODY, Query};
+use crate::pipeline::Context;
+use crate::problem::Failure;
+
+const X_DRY_RUN: HeaderName = HeaderName::from_static("x-dry-run");
+const PREFIX: &str = "/api/chat/profiles/";
+
+#[derive(Deserialize)]
+struct CreateBody {
+    registry: Option<String>,
+    slug: Option<String>,
+    display_name: Option<String>,
+    description: Option<String>,
+    runtime: Option<Runtime>,
+    policy: Option<Policy>,
+    metadata: Option<MetadataBody>,
+    extensions: Option<Object>,
+    set_default: Option<bool>,
+    expected_version: Option<u64>,
+    note: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PatchBody {
+    registry: Option<String>,
+    display_name: Option<String>,
+    description: Option<String>,
+    runtime: Option<Runtime>,
+    policy: Option<Policy>,
+    metadata: Option<MetadataBody>,
+    extensions: Option<Object>,
+    set_default: Option<bool>,
+    expected_version: Option<u64>,
+    note: Option<String>,
+}
+
+/// Tags are the client's; the rest is the server's, but must have the right types (D7).
+#[derive(Deserialize)]
+struct MetadataBody {
+    tags: Option<Vec<String>>,
+    #[serde(rename = "source")]
+    _source: Option<String>,
+    #[serde(rename = "version")]
+    _version: Option<u64>,
+    #[serde(rename = "created_at_ms")]
+    _created_at_ms: Option<i64>,
+    #[serde(rename = "updated_at_ms")]
+    _updated_at_ms: Option<i64>,
+    #[serde(rename = "created_by")]
+    _created_by: Option<String>,
+    #[serde(rename = "updated_by")]
+    _updated_by: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct DefaultBody {
+    registry: Option<String>,
+    expected_version: Option<u64>,
+    note: Option<String>,
+}
+
+/// GET lists, POST creates.
+pub(crate) async fn collection(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    let (parts, body) = request.into_parts();
+    match parts.method {
+        Method::GET => list_profiles(&app, &parts),
+        Method::POST => create_profile(&app, &parts, body).await,
+        _ => Err(Failure::method_not_allowed()),
+    }
+}
+
+/// GET reads, PATCH changes, DELETE deletes one profile; POST on its `default` makes it the default.
+pub(crate) async fn item(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    let (parts, body) = request.into_parts();
+    let (slug, action) = target(parts.uri.path())?;
+    match (action, &parts.method) {
+        (Action::Profile, &Method::GET) => get_profile(&app, &parts, &slug),
+        (Action::Profile, &Method::PATCH) => update_profile(&app, &parts, body, slug).await,
+        (Action::Profile, &Method::DELETE) => delete_profile(&app, &parts, slug).await,
+        (Action::Default, &Method::POST) => set_default(&app, &parts, body, slug).await,
+        _ => Err(Failure::method_not_allowed()),
+    }
+}
+
+enum Action {
+    Profile,
+    Default,
+}
+
+/// Splits the path as it was sent, then decodes each segment once (chapter 20 §3.1, H10).
+fn target(path: &str) -> Result<(ProfileSlug, Action), Failure> {
+    let rest = path.strip_prefix(PREFIX).ok_or_else(Failure::no_page)?;
+    let mut segments = rest.split('/');
+    let (first, second) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    if segments.next().is_some() {
+        return Err(Failure::no_page());
+    }
+    let raw = extract::percent_decode(first);
+    if raw.as_deref().is_some_and(|raw| raw.trim().is_empty()) {
+        return Err(Failure::no_page());
+    }
+    let slug = raw
+        .and_then(|raw| ProfileSlug::parse(&raw).ok())
+        .ok_or_else(|| Error::InvalidSlug(first.to_owned()))?;
+    match extract::percent_decode(second).as_deref().map(str::trim) {
+        Some("") => Ok((slug, Action::Profile)),
+        Some("default") => Ok((slug, Action::Default)),
+        _ => Err(Failure::no_page()),
+    }
+}
+
+fn list_profiles(app: &App, parts: &Parts) -> Result<Response, Failure> {
+    let query = Query::of(parts)?;
+    let registry = query.registry(None, app.registry.default_registry())?;
+    let snapshot = app.registry.snapshot();
+    let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
+    let etag = format!("\"r{}\"", state.version());
+    if extract::has_current(&parts.headers, &etag) {
+        return Ok(stamped(StatusCode::NOT_MODIFIED, None, &etag, state.version()));
+    }
+    let after = query.get("after").map(ProfileSlug::parse).transpose();
+    let filter = Filter {
+        limit: query.number("limit").and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0),
+        after: after.map_err(|_| Failure::bad_request())?,
+        prefix: query.get("q").map(str::to_lowercase),
+        tag: query.get("tag").map(str::to_owned),
+    };
+    let page = state.list(&filter)?;
+    let mut response = stamped(StatusCode::OK, Some(page.body), &etag, state.version());
+    if let Some(next) = page.next
+        && let Ok(link) = HeaderValue::from_str(&next_link(app, parts, next.as_str()))
+    {
+        response.headers_mut().insert(LINK, link);
+    }
+    Ok(response)
+}
+
+fn next_link(app: &App, parts: &Parts, after: &str) -> String {
+    let query = parts.uri.query().unwrap_or_default();
+    let kept = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("after="));
+    let query: Vec<&str> = kept.collect();
+    format!("<{}/api/chat/profiles?{}&after={after}>; rel=\"next\"", app.mount.root, query.join("&"))
+}
+
+fn get_profile(app: &App, parts: &Parts, slug: &ProfileSlug) -> Result<Response, Failure> {
+    let query = Query::of(parts)?;
+    let registry = query.registry(None, app.registry.default_registry())?;
+    let snapshot = app.registry.snapshot();
+    let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
+    let stored = state.get(slug).ok_or(Error::ProfileNotFound)?;
+    let rendered = stored.rendered(state.slug(), state.is_default(slug))?;
+    if extract::has_current(&parts.headers, &rendered.etag) {
+        return Ok(stamped(StatusCode::NOT_MODIFIED, None, &rendered.etag, state.version()));
+    }
+    Ok(stamped(StatusCode::OK, Some(rendered.document.clone()), &rendered.etag, state.version()))
+}
+
+async fn create_profile(app: &App, parts: &Parts, body: Body) -> Result<Response, Failure> {
+    let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
+    let body: CreateBody = extract::parse(&bytes)?;
+    let query = Query::of(parts)?;
+    let author = author(app, parts, body.note)?;
+    let from_query = || query.get("registry").unwrap_or_default().to_owned();
+    let request = CreateProfile {
+        registry: body.registry.filter(|raw| !raw.trim().is_empty()).unwrap_or_else(from_query),
+        slug: body.slug.unwrap_or_default(),
+        draft: Draft {
+            display_name: body.display_name.unwrap_or_default(),
+            description: body.description.unwrap_or_default(),
+            runtime: body.runtime.unwrap_or_default(),
+            policy: body.policy.unwrap_or_default(),
+            tags: body.metadata.and_then(|m| m.tags).unwrap_or_default(),
+            extensions: body.extensions.unwrap_or_default(),
+        },
+        set_default: body.set_default.unwrap_or(false),
+        guard: guard(parts, body.expected_version),
+    };
+    let dry_run = query.is_on("dry_run");
+    let written = app.registry.create_profile(request, author, dry_run).await?;
+    answer(StatusCode::CREATED, &written, dry_run)
+}
+
+async fn update_profile(
+    app: &App,
+    parts: &Parts,
+    body: Body,
+    slug: ProfileSlug,
+) -> Result<Response, Failure> {
+    let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
+    let body: PatchBody = extract::parse(&bytes)?;
+    let query = Query::of(parts)?;
+    let registry = query.registry(body.registry.as_deref(), app.registry.default_registry())?;
+    let author = author(app, parts, body.note)?;
+    let role = context(parts)?.principal.role;
+    let request = UpdateProfile {
+        registry,
+        slug,
+        patch: ProfilePatch {
+            display_name: body.display_name,
+            description: body.description,
+            runtime: body.runtime,
+            policy: body.policy,
+            tags: body.metadata.and_then(|m| m.tags),
+            extensions: body.extensions,
+        },
+        set_default: body.set_default.unwrap_or(false),
+        guard: guard(parts, body.expected_version),
+        may_unlock: role == Role::Operator,
+    };
+    let dry_run = query.is_on("dry_run");
+    match app.registry.update_profile(request, author, dry_run).await {
+        Ok(written) => answer(StatusCode::OK, &written, dry_run),
+        Err(Error::UnlockForbidden) => Err(Failure::role(role.as_str())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn delete_profile(app: &App, parts: &Parts, slug: ProfileSlug) -> Result<Response, Failure> {
+    let query = Query::of(parts)?;
+    let registry = query.registry(None, app.registry.default_registry())?;
+    let guard = guard(parts, Some(query.expected_version()?));
+    let author = author(app, parts, query.get("note").map(str::to_owned))?;
+    let written = app.registry.delete_profile(registry, slug, guard, author).await?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(X_REGISTRY_VERSION, written.registry_version.into());
+    Ok(response)
+}
+
+async fn set_default(app: &App, parts: &Parts, body: Body, slug: ProfileSlug) -> Result<Response, Failure> {
+    let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
+    let body = if bytes.is_empty() { DefaultBody::default() } else { extract::parse(&bytes)? };
+    let query = Query::of(parts)?;
+    let registry = query.registry(body.registry.as_deref(), app.registry.default_registry())?;
+    let expected = match body.expected_version.unwrap_or(0) {
+        0 => query.expected_version()?,
+        expected => expected,
+    };
+    let note = body.note.or_else(|| query.get("note").map(str::to_owned));
+    let author = author(app, parts, note)?;
+    let request = MakeDefault { registry, slug, guard: guard(parts, Some(expected)) };
+    let written = app.registry.set_default(request, author).await?;
+    answer(StatusCode::OK, &written, false)
+}
+
+fn context(parts: &Parts) -> Result<&Context, Failure> {
+    parts.extensions.get::<Context>().ok_or_else(Failure::internal)
+}
+
+fn author(app: &App, parts: &Parts, note: Option<String>) -> Result<Author, Failure> {
+    let Context { request_id, principal } = context(parts)?;
+    let note = note.unwrap_or_default();
+    if note.len() > MAX_NOTE {
+        return Err(Error::Validation(vec![too_much("note", MAX_NOTE, "bytes")]).into());
+    }
+    let actor = if principal.name.is_empty() { &app.mount.actor } else { &principal.name };
+    Ok(Author {
+        actor: actor.clone(),
+        source: app.mount.source.clone(),
+        note,
+        request_id: request_id.to_string(),
+    })
+}
+
+fn guard(parts: &Parts, expected_version: Option<u64>) -> Guard {
+    Guard {
+        expected_version: expected_version.unwrap_or(0),
+        if_match: extract::if_match(&parts.headers),
+    }
+}
+
+/// The document that this write committed.
+fn answer(status: StatusCode, written: &Written, dry_run: bool) -> Result<Response, Failure> {
+    let stored = written.stored.as_ref().ok_or(Error::ProfileNotFound)?;
+    let rendered = stored.rendered(&written.registry, written.is_default)?;
+    let body = Some(rendered.document.clone());
+    let mut response = stamped(status, body, &rendered.etag, written.registry_version);
+    if dry_run {
+        response.headers_mut().insert(X_DRY_RUN, HeaderValue::from_static("1"));
+    }
+    Ok(response)
+}
+
+fn stamped(status: StatusCode, body: Option<bytes::Bytes>, etag: &str, registry_version: u64) -> Response {
+    let mut response = match body {
+        Some(body) => json(status, body),
+        None => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = status;
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        headers.insert(ETAG, etag);
+    }
+    headers.insert(X_REGISTRY_VERSION, registry_version.into());
+    response
+}
+

@@ -1,0 +1,96 @@
+//! Health, metrics, release, the description of the API, and the page.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::{Html, IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use super::{json, json_value};
+use crate::App;
+use crate::problem::Failure;
+
+const PAGE: &str = include_str!("../page.html");
+
+/// The process answers.
+pub(crate) async fn healthz() -> Response {
+    json_value(StatusCode::OK, &json!({"status": "ok"}))
+}
+
+/// The database answers and the server is not stopping.
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let store = app.registry.store().clone();
+    let reached = tokio::task::spawn_blocking(move || store.ping()).await;
+    let registry = match reached {
+        Ok(Ok(())) => "ok",
+        Ok(Err(error)) => {
+            tracing::error!(%error, "not ready");
+            "failed"
+        }
+        Err(_) => "failed",
+    };
+    let draining = app.is_draining();
+    let ready = registry == "ok" && !draining;
+    let word = if draining {
+        "stopping"
+    } else if ready {
+        "ready"
+    } else {
+        "not ready"
+    };
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json_value(status, &json!({"status": word, "registry": registry}))
+}
+
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let snapshot = app.registry.snapshot();
+    let profiles = snapshot.registries().map(|state| state.len()).sum();
+    let text = app.metrics.render(profiles, snapshot.revision(), app.conversations.len());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+pub(crate) async fn release(State(app): State<Arc<App>>, method: Method) -> Result<Response, Failure> {
+    only_get(&method)?;
+    let release = serde_json::to_value(&app.release).map_err(|_| Failure::internal())?;
+    Ok(json_value(StatusCode::OK, &release))
+}
+
+pub(crate) async fn openapi(method: Method) -> Result<Response, Failure> {
+    only_get(&method)?;
+    Ok(json(StatusCode::OK, crate::openapi::document().to_string()))
+}
+
+fn only_get(method: &Method) -> Result<(), Failure> {
+    if method == Method::GET { Ok(()) } else { Err(Failure::method_not_allowed()) }
+}
+
+/// What the contract's front end reads before anything else (chapter 30 §8.1).
+pub(crate) async fn app_config(State(app): State<Arc<App>>, method: Method) -> Result<Response, Failure> {
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return Err(Failure::method_not_allowed());
+    }
+    let config = json!({"basePrefix": app.mount.root, "debugApiEnabled": false});
+    let script = format!("window.__PINOCCHIO_WEBCHAT_CONFIG__ = {config};\n");
+    let kind = HeaderValue::from_static("application/javascript; charset=utf-8");
+    let mut response = script.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// The start page, until the web application takes its place.
+pub(crate) async fn page() -> Response {
+    Html(PAGE).into_response()
+}
+
+/// Unknown paths: 404 below the API, the page elsewhere, as the contract has it for its single-page client.
+pub(crate) async fn not_routed(request: Request) -> Response {
+    let path = request.uri().path();
+    let api = path == "/api" || path.starts_with("/api/");
+    if api || request.method() != Method::GET {
+        return Failure::no_page().into_response();
+    }
+    Html(PAGE).into_response()
+}

@@ -1,0 +1,129 @@
+//! `GET /ws`: one socket that watches one conversation (chapter 30 §2). Refusals come before the upgrade, as statuses;
+//! opening a socket never changes what a conversation runs under (decision 19).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use collodi_chat::conversation::Attach;
+use collodi_chat::feed::Dialect;
+use collodi_chat::frame::{Event, is_ping};
+use futures_util::{SinkExt, StreamExt};
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use crate::App;
+use crate::extract::Query;
+use crate::problem::Failure;
+use crate::routes::chat::{MAX_ID, refused_prompt};
+use crate::routes::selection::{Wanted, select_profile};
+
+/// The library's own buffer is 128 KiB a socket.
+const READ_BUFFER: usize = 4 * 1024;
+/// Clients send pings and nothing else.
+const MAX_MESSAGE: usize = 16 * 1024;
+/// Often enough for proxies to keep the socket.
+const KEEPALIVE: Duration = Duration::from_secs(25);
+/// A socket that takes longer for a batch of frames is gone.
+const WRITE: Duration = Duration::from_secs(10);
+/// Most frames of one flush.
+const BATCH: usize = 64;
+
+pub(crate) async fn upgrade(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    let (mut parts, _) = request.into_parts();
+    if parts.method != Method::GET {
+        return Err(Failure::method_not_allowed());
+    }
+    let query = Query::of(&parts)?;
+    let conv_id = query.get("conv_id").unwrap_or_default().to_owned();
+    if conv_id.is_empty() || conv_id.len() > MAX_ID {
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "missing_conv_id", "missing conv_id"));
+    }
+    let selected = select_profile(&app, &parts, &Wanted::default())?;
+    let attach = Attach {
+        dialect: match query.get("deltas") {
+            Some("incremental") => Dialect::Incremental,
+            _ => Dialect::Cumulative,
+        },
+        runtime_key: selected.stored.profile().slug.to_string(),
+        since_seq: query.number("since_seq"),
+    };
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|_| {
+        let version = HeaderName::from_static("sec-websocket-version");
+        Failure::new(StatusCode::BAD_REQUEST, "no_websocket", "Bad Request")
+            .header(version, HeaderValue::from_static("13"))
+    })?;
+    let frames = app.conversations.attach(&conv_id, attach).await.map_err(refused_prompt)?;
+    Ok(upgrade
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .on_upgrade(move |socket| app.sockets.clone().track_future(watch(app, conv_id, socket, frames))))
+}
+
+/// Why a socket ends.
+enum End {
+    Gone,
+    Close(u16, &'static str),
+}
+
+async fn watch(app: Arc<App>, conv_id: String, mut socket: WebSocket, mut frames: mpsc::Receiver<Bytes>) {
+    let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE, KEEPALIVE);
+    let stop = app.stop.clone();
+    let end = loop {
+        tokio::select! {
+            biased;
+            frame = frames.recv() => match frame {
+                Some(frame) => {
+                    if !send(&mut socket, frame, &mut frames).await {
+                        break End::Gone;
+                    }
+                }
+                None if app.is_draining() => break End::Close(close_code::AWAY, "the server is stopping"),
+                // The feed let go of a socket that fell behind: the client hydrates and comes back.
+                None => break End::Close(close_code::AGAIN, "too far behind"),
+            },
+            message = socket.next() => match message {
+                Some(Ok(Message::Text(text))) if is_ping(&text) => {
+                    let pong = Event::pong(&conv_id, app.conversations.now_ms()).encode(None);
+                    if socket.send(Message::Text(pong.into())).await.is_err() {
+                        break End::Gone;
+                    }
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break End::Gone,
+                Some(Ok(_)) => {}
+            },
+            _ = keepalive.tick() => {
+                if socket.send(Message::Ping(Bytes::new())).await.is_err() {
+                    break End::Gone;
+                }
+            }
+            () = stop.cancelled() => break End::Close(close_code::AWAY, "the server is stopping"),
+        }
+    };
+    if let End::Close(code, reason) = end {
+        let close = CloseFrame { code, reason: reason.into() };
+        let _ = timeout(WRITE, socket.send(Message::Close(Some(close)))).await;
+    }
+}
+
+/// Sends a frame and whatever waits behind it in one flush.
+async fn send(socket: &mut WebSocket, first: Bytes, frames: &mut mpsc::Receiver<Bytes>) -> bool {
+    let batch = async {
+        let waiting = frames.len().min(BATCH);
+        let behind = std::iter::from_fn(|| frames.try_recv().ok()).take(waiting);
+        for frame in std::iter::once(first).chain(behind) {
+            // Frames are JSON of our own making, so they are UTF-8.
+            if let Ok(text) = Utf8Bytes::try_from(frame) {
+                socket.feed(Message::Text(text)).await?;
+            }
+        }
+        socket.flush().await
+    };
+    matches!(timeout(WRITE, batch).await, Ok(Ok(())))
+}
