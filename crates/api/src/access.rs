@@ -70,7 +70,11 @@ impl Access {
     /// Nobody has to authenticate.
     #[must_use]
     pub fn open(loopback_only: bool, origins: Vec<String>) -> Self {
-        Self { tokens: None, origins: origins.iter().map(|o| normal_origin(o)).collect(), loopback_only }
+        Self {
+            tokens: None,
+            origins: origins.iter().map(|o| normal_origin(o)).collect(),
+            loopback_only,
+        }
     }
 
     /// Requires tokens: lines `name:role:sha256-hex-of-token`, `#` starts a comment.
@@ -113,7 +117,8 @@ impl Access {
         let principal = presented_token(&parts.headers)
             .and_then(|presented| find_token(tokens, &presented))
             .ok_or_else(|| {
-                let challenge = HeaderValue::from_static("Basic realm=\"collodi\", charset=\"UTF-8\"");
+                let challenge =
+                    HeaderValue::from_static("Basic realm=\"collodi\", charset=\"UTF-8\"");
                 Failure::new(StatusCode::UNAUTHORIZED, "unauthenticated", "authentication required")
                     .header(WWW_AUTHENTICATE, challenge)
             })?;
@@ -133,14 +138,16 @@ impl Access {
     }
 
     fn check_origin(&self, parts: &Parts) -> Result<(), Failure> {
-        let unsafe_method = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+        let unsafe_method =
+            !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
         let Some(origin) = parts.headers.get(ORIGIN) else { return Ok(()) };
         if !unsafe_method && !parts.headers.contains_key(UPGRADE) {
             return Ok(());
         }
         let origin = normal_origin(origin.to_str().map_err(|_| foreign())?);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let same = !host.is_empty() && authority_of(&origin).eq_ignore_ascii_case(&normal_host(&origin, host));
+        let same = !host.is_empty()
+            && authority_of(&origin).eq_ignore_ascii_case(&normal_host(&origin, host));
         if same || self.origins.contains(&origin) { Ok(()) } else { Err(foreign()) }
     }
 }
@@ -163,15 +170,18 @@ fn required_role(method: &Method, path: &str) -> Role {
 
 fn parse_token(line: &str) -> Result<Token, String> {
     let mut fields = line.split(':').map(str::trim);
-    let (Some(name), Some(role), Some(hash), None) = (fields.next(), fields.next(), fields.next(), fields.next())
+    let (Some(name), Some(role), Some(hash), None) =
+        (fields.next(), fields.next(), fields.next(), fields.next())
     else {
         return Err("expected name:role:sha256-hex-of-token".into());
     };
     if name.is_empty() {
         return Err("the name must not be empty".into());
     }
-    let role = Role::parse(role).ok_or_else(|| format!("unknown role {role} (user, editor, operator)"))?;
-    let digits: Vec<u8> = hash.chars().filter_map(|c| c.to_digit(16)).filter_map(|d| u8::try_from(d).ok()).collect();
+    let role =
+        Role::parse(role).ok_or_else(|| format!("unknown role {role} (user, editor, operator)"))?;
+    let digits: Vec<u8> =
+        hash.chars().filter_map(|c| c.to_digit(16)).filter_map(|d| u8::try_from(d).ok()).collect();
     if hash.len() != 64 || digits.len() != 64 {
         return Err("the hash must be 64 hex digits".into());
     }
@@ -255,7 +265,8 @@ mod tests {
 
     fn parts(method: &str, headers: &[(&str, &str)]) -> Parts {
         let builder = http::Request::builder().method(method).uri("/x");
-        let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+        let builder =
+            headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
         builder.body(()).unwrap().into_parts().0
     }
 
@@ -291,7 +302,11 @@ mod tests {
             ("GET", "/metrics", "Bearer e", "403 not allowed for role editor"),
             ("GET", "/api/debug/turns", "Bearer o", "ok op operator"),
         ] {
-            assert_eq!(texts(&access, method, path, &[("authorization", authorization)]), expected, "{method} {path}");
+            assert_eq!(
+                texts(&access, method, path, &[("authorization", authorization)]),
+                expected,
+                "{method} {path}"
+            );
         }
         assert_eq!(texts(&access, "GET", "/", &[]), "401 authentication required");
     }

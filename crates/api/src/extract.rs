@@ -50,7 +50,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else { return true };
     let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
     let kind = kind.trim().to_ascii_lowercase();
-    kind.is_empty() || kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+    kind.is_empty()
+        || kind == "application/json"
+        || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
 /// Parses a body as an object of that type. Unknown members are ignored; `null` members are absent ones.
@@ -91,7 +93,9 @@ impl Query {
         }
         let pairs = raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| percent_decode(&text.replace('+', " ")).ok_or_else(Failure::bad_request);
+            let decode = |text: &str| {
+                percent_decode(&text.replace('+', " ")).ok_or_else(Failure::bad_request)
+            };
             Ok((decode(key)?, decode(value)?))
         });
         pairs.collect::<Result<_, _>>().map(Self)
@@ -126,8 +130,13 @@ impl Query {
     ///
     /// # Errors
     /// 400 `invalid registry`.
-    pub fn registry(&self, body: Option<&str>, default: &RegistrySlug) -> Result<RegistrySlug, Failure> {
-        let raw = body.map(str::trim).filter(|raw| !raw.is_empty()).or_else(|| self.get("registry"));
+    pub fn registry(
+        &self,
+        body: Option<&str>,
+        default: &RegistrySlug,
+    ) -> Result<RegistrySlug, Failure> {
+        let raw =
+            body.map(str::trim).filter(|raw| !raw.is_empty()).or_else(|| self.get("registry"));
         match raw {
             None => Ok(default.clone()),
             Some(raw) => RegistrySlug::parse(raw)
@@ -202,7 +211,8 @@ pub fn if_match(headers: &HeaderMap) -> Option<IfMatch> {
 /// Whether the client has this state already.
 #[must_use]
 pub fn has_current(headers: &HeaderMap, etag: &str) -> bool {
-    tags(headers, &IF_NONE_MATCH).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    tags(headers, &IF_NONE_MATCH)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
@@ -236,7 +246,15 @@ mod tests {
 
     #[test]
     fn expected_versions_are_decimal_digits() {
-        for (raw, expected) in [("", Some(0)), ("7", Some(7)), ("%2B1", None), ("0x1", None), ("abc", None), ("18446744073709551616", None), ("-1", None)] {
+        for (raw, expected) in [
+            ("", Some(0)),
+            ("7", Some(7)),
+            ("%2B1", None),
+            ("0x1", None),
+            ("abc", None),
+            ("18446744073709551616", None),
+            ("-1", None),
+        ] {
             let got = query(&format!("expected_version={raw}")).unwrap().expected_version();
             assert_eq!(got.ok(), expected, "{raw}");
         }
@@ -245,7 +263,10 @@ mod tests {
     #[test]
     fn cookies_are_found_by_name_and_unquoted() {
         let mut headers = HeaderMap::new();
-        headers.insert(COOKIE, HeaderValue::from_static("a=1; chat_profile=\"agent\"; chat_profile=b"));
+        headers.insert(
+            COOKIE,
+            HeaderValue::from_static("a=1; chat_profile=\"agent\"; chat_profile=b"),
+        );
         assert_eq!(cookie(&headers, "chat_profile").as_deref(), Some("agent"));
         assert_eq!(cookie(&headers, "profile"), None);
     }

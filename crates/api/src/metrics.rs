@@ -24,7 +24,8 @@ fn recorder() -> PrometheusHandle {
     HANDLE
         .get_or_init(|| {
             let builder = PrometheusBuilder::new();
-            let builder = builder.set_buckets(&BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
+            let builder =
+                builder.set_buckets(&BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
             let recorder = builder.build_recorder();
             let handle = recorder.handle();
             if metrics::set_global_recorder(recorder).is_err() {
@@ -43,13 +44,16 @@ impl Metrics {
             .flat_map(|method| STATUSES.iter().map(move |status| (*method, *status)))
             .map(|(method, status)| counter!("collodi_http_requests_total", "method" => method, "status" => status))
             .collect();
-        let durations =
-            METHODS.iter().map(|method| histogram!("collodi_http_request_seconds", "method" => *method)).collect();
+        let durations = METHODS
+            .iter()
+            .map(|method| histogram!("collodi_http_request_seconds", "method" => *method))
+            .collect();
         Self { handle, requests, durations }
     }
 
     pub(crate) fn request(&self, method: &Method, status: u16, took: Duration) {
-        let method = METHODS.iter().position(|m| *m == method.as_str()).unwrap_or(METHODS.len() - 1);
+        let method =
+            METHODS.iter().position(|m| *m == method.as_str()).unwrap_or(METHODS.len() - 1);
         let status = usize::from(status / 100).clamp(1, STATUSES.len()) - 1;
         self.requests[method * STATUSES.len() + status].increment(1);
         self.durations[method].record(took.as_secs_f64());

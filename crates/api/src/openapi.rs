@@ -1,4 +1,6 @@
 //! stub
 /// stub
 #[must_use]
-pub fn document() -> serde_json::Value { serde_json::json!({}) }
+pub fn document() -> serde_json::Value {
+    serde_json::json!({})
+}

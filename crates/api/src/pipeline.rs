@@ -57,7 +57,9 @@ impl Pipeline {
         let accepts_problem = problem::accepts_problem(request.headers());
         let app = self.app.clone();
 
-        let admitted = AssertUnwindSafe(self.admit_and_route(request, request_id.clone())).catch_unwind().await;
+        let admitted = AssertUnwindSafe(self.admit_and_route(request, request_id.clone()))
+            .catch_unwind()
+            .await;
         let response = admitted.unwrap_or_else(|_| {
             tracing::error!(%request_id, %method, path, "a handler panicked");
             Failure::internal().into_response()
@@ -107,9 +109,11 @@ impl Pipeline {
 /// The caller's own id if it is a plain word, else a new one.
 fn request_id(request: &Request<Body>) -> Arc<str> {
     let plain = |id: &&str| {
-        (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        (1..=128).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
-    let given = request.headers().get(X_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
+    let given =
+        request.headers().get(X_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
     given.map_or_else(|| Uuid::now_v7().to_string().into(), Into::into)
 }
 
@@ -130,7 +134,8 @@ fn unprefixed(root: &str, uri: &Uri) -> Prefix {
     match uri.path().strip_prefix(root) {
         Some("") => Prefix::Bare,
         Some(inner) if inner.starts_with('/') => {
-            let path = uri.query().map_or_else(|| inner.to_owned(), |query| format!("{inner}?{query}"));
+            let path =
+                uri.query().map_or_else(|| inner.to_owned(), |query| format!("{inner}?{query}"));
             let mut parts = uri.clone().into_parts();
             parts.path_and_query = PathAndQuery::try_from(path).ok();
             Uri::from_parts(parts).map_or(Prefix::Outside, Prefix::Inside)

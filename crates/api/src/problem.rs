@@ -94,7 +94,9 @@ impl From<Error> for Failure {
         match error {
             Error::RegistryNotFound => Self::new(StatusCode::NOT_FOUND, "registry_not_found", text),
             Error::ProfileNotFound => Self::new(StatusCode::NOT_FOUND, "profile_not_found", text),
-            Error::InvalidRegistry(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_registry", text),
+            Error::InvalidRegistry(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "invalid_registry", text)
+            }
             Error::InvalidSlug(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_slug", text),
             Error::Validation(problems) => {
                 Self { problems, ..Self::new(StatusCode::BAD_REQUEST, "validation", text) }
@@ -109,7 +111,8 @@ impl From<Error> for Failure {
                 }
             }
             Error::PreconditionFailed { etag: tag } => {
-                let failure = Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", text);
+                let failure =
+                    Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", text);
                 match etag(Some(&tag).filter(|tag| !tag.is_empty())) {
                     Some(tag) => failure.header(ETAG, tag),
                     None => failure,
@@ -121,7 +124,9 @@ impl From<Error> for Failure {
                     StoreErrorKind::Full => "storage_full",
                     StoreErrorKind::Busy => "storage_busy",
                     StoreErrorKind::Closed => "closed",
-                    StoreErrorKind::Io | StoreErrorKind::Corrupt | StoreErrorKind::Other => "storage",
+                    StoreErrorKind::Io | StoreErrorKind::Corrupt | StoreErrorKind::Other => {
+                        "storage"
+                    }
                 };
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, text)
             }

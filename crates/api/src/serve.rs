@@ -29,7 +29,12 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves `app` on `listener` until `stop` is done, then stops gracefully: no new connections, no new prompts, runs may
 /// finish within `patience`, sockets are closed with 1001.
-pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>, patience: Duration) {
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+    patience: Duration,
+) {
     let pipeline = Pipeline::new(app.clone());
     let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
     let places = Arc::new(Semaphore::new(CONNECTIONS));

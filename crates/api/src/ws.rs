@@ -34,7 +34,10 @@ const WRITE: Duration = Duration::from_secs(10);
 /// Most frames of one flush.
 const BATCH: usize = 64;
 
-pub(crate) async fn upgrade(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+pub(crate) async fn upgrade(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
     let (mut parts, _) = request.into_parts();
     if parts.method != Method::GET {
         return Err(Failure::method_not_allowed());
@@ -63,7 +66,9 @@ pub(crate) async fn upgrade(State(app): State<Arc<App>>, request: Request) -> Re
         .read_buffer_size(READ_BUFFER)
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
-        .on_upgrade(move |socket| app.sockets.clone().track_future(watch(app, conv_id, socket, frames))))
+        .on_upgrade(move |socket| {
+            app.sockets.clone().track_future(watch(app, conv_id, socket, frames))
+        }))
 }
 
 /// Why a socket ends.
@@ -72,7 +77,12 @@ enum End {
     Close(u16, &'static str),
 }
 
-async fn watch(app: Arc<App>, conv_id: String, mut socket: WebSocket, mut frames: mpsc::Receiver<Bytes>) {
+async fn watch(
+    app: Arc<App>,
+    conv_id: String,
+    mut socket: WebSocket,
+    mut frames: mpsc::Receiver<Bytes>,
+) {
     let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE, KEEPALIVE);
     let stop = app.stop.clone();
     let end = loop {

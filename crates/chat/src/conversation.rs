@@ -162,7 +162,12 @@ enum Next {
 }
 
 impl Conversation {
-    pub(crate) fn new(id: String, outside: Outside, tasks: TaskTracker, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        id: String,
+        outside: Outside,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             session_id: (outside.new_id)(),
             id,
@@ -189,7 +194,8 @@ impl Conversation {
                 Next::Mail(None) => mailbox.close(),
                 Next::Progress(progress) => {
                     // A run that vanished without a word has failed all the same.
-                    let lost = || Progress::Finished(Err(ModelError::new("panic", "the run was lost")));
+                    let lost =
+                        || Progress::Finished(Err(ModelError::new("panic", "the run was lost")));
                     self.progress(progress.unwrap_or_else(lost));
                 }
                 Next::Flush => self.flush(),
@@ -222,7 +228,12 @@ impl Conversation {
                 let runtime_key = self.runtime_key.clone().unwrap_or(attach.runtime_key);
                 let hello = Event::hello(&self.id, &runtime_key, now);
                 let resync = Event::resync(&self.id, self.timeline.version(), now);
-                let _ = answer.send(self.feed.attach(attach.dialect, &hello, attach.since_seq, &resync));
+                let _ = answer.send(self.feed.attach(
+                    attach.dialect,
+                    &hello,
+                    attach.since_seq,
+                    &resync,
+                ));
             }
             Mail::Timeline { since, limit, answer } => {
                 let now = (self.outside.clock)();
@@ -258,7 +269,11 @@ impl Conversation {
     fn replay(&self, key: &str, record: &Record) -> Submitted {
         let status = match &record.status {
             RecordStatus::Queued => Status::Queued {
-                position: self.queue.iter().position(|p| p.idempotency_key == key).map_or(0, |i| i + 1),
+                position: self
+                    .queue
+                    .iter()
+                    .position(|p| p.idempotency_key == key)
+                    .map_or(0, |i| i + 1),
                 depth: self.queue.len(),
             },
             RecordStatus::Running(ids) => Status::Started(ids.clone()),
@@ -306,7 +321,13 @@ impl Conversation {
         blocks.extend(self.history.iter().cloned());
         let (sender, progress) = mpsc::channel(256);
         let models = self.outside.models.clone();
-        self.tasks.spawn(run::drive(models, runtime.clone(), blocks, sender, self.stop.child_token()));
+        self.tasks.spawn(run::drive(
+            models,
+            runtime.clone(),
+            blocks,
+            sender,
+            self.stop.child_token(),
+        ));
         self.running = Some(Running {
             ids,
             key,
@@ -410,7 +431,9 @@ impl Conversation {
     /// `length` and `content_filter` are complete answers that say less than the user may think (decision 33).
     fn warn_if_short(&mut self, ids: &TurnIds, stop_reason: Option<&str>) {
         let message = match stop_reason {
-            Some("length" | "max_tokens") => "the answer stops here because it reached the token limit",
+            Some("length" | "max_tokens") => {
+                "the answer stops here because it reached the token limit"
+            }
             Some("content_filter") => "the provider's content filter stopped the answer",
             _ => return,
         };
@@ -424,8 +447,7 @@ impl Conversation {
             conv_id = %self.id, turn_id = %ids.turn_id, inference_id = %ids.inference_id,
             code = error.code, %error, "run failed"
         );
-        let fields =
-            json!({"code": error.code, "retryable": error.retryable, "inference_id": ids.inference_id});
+        let fields = json!({"code": error.code, "retryable": error.retryable, "inference_id": ids.inference_id});
         self.publish_log(&format!("error-{}", ids.turn_id), "error", &error.message, fields);
     }
 

@@ -64,7 +64,11 @@ impl Conversations {
     ///
     /// # Errors
     /// As for [`Self::submit`].
-    pub async fn attach(&self, conv_id: &str, attach: Attach) -> Result<mpsc::Receiver<Bytes>, Refused> {
+    pub async fn attach(
+        &self,
+        conv_id: &str,
+        attach: Attach,
+    ) -> Result<mpsc::Receiver<Bytes>, Refused> {
         let owner = self.owner(conv_id).ok_or(Refused::Unavailable)?;
         let (answer, answered) = oneshot::channel();
         owner.send(Mail::Attach(attach, answer)).await.map_err(|_| Refused::Unavailable)?;

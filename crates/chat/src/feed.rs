@@ -76,7 +76,8 @@ impl Feed {
     fn push(&mut self, cumulative: Bytes, incremental: Bytes) {
         self.seq += 1;
         let encoded = Encoded { seq: self.seq, cumulative, incremental };
-        self.watchers.retain(|watcher| watcher.outbox.try_send(encoded.of(watcher.dialect).clone()).is_ok());
+        self.watchers
+            .retain(|watcher| watcher.outbox.try_send(encoded.of(watcher.dialect).clone()).is_ok());
         self.ring_bytes += encoded.cumulative.len();
         self.ring.push_back(encoded);
         while self.ring.len() > RING_FRAMES || self.ring_bytes > RING_BYTES {
@@ -131,7 +132,10 @@ mod tests {
         while let Ok(bytes) = inbox.try_recv() {
             let frame: Value = serde_json::from_slice(&bytes).unwrap();
             let event = &frame["event"];
-            seen.push((event["type"].as_str().unwrap().to_owned(), event["seq"].as_u64().unwrap_or(0)));
+            seen.push((
+                event["type"].as_str().unwrap().to_owned(),
+                event["seq"].as_u64().unwrap_or(0),
+            ));
         }
         seen
     }
@@ -147,7 +151,10 @@ mod tests {
         (0..3).for_each(|n| feed.publish(&event(n)));
         let hello = ("ws.hello".to_owned(), 0);
         assert_eq!(attach(&mut feed, None), std::slice::from_ref(&hello));
-        assert_eq!(attach(&mut feed, Some(1)), [hello.clone(), ("log".into(), 2), ("log".into(), 3)]);
+        assert_eq!(
+            attach(&mut feed, Some(1)),
+            [hello.clone(), ("log".into(), 2), ("log".into(), 3)]
+        );
         assert_eq!(attach(&mut feed, Some(3)), std::slice::from_ref(&hello));
         assert_eq!(attach(&mut feed, Some(9)), [hello.clone(), ("ws.resync".into(), 0)]);
         (0..RING_FRAMES).for_each(|n| feed.publish(&event(n)));

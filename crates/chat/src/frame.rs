@@ -69,7 +69,12 @@ impl Event {
 
     /// More text. `cumulative` is the whole text so far, for contract clients.
     #[must_use]
-    pub fn llm_delta(message_id: &str, delta: &str, cumulative: Option<&str>, metadata: Value) -> Self {
+    pub fn llm_delta(
+        message_id: &str,
+        delta: &str,
+        cumulative: Option<&str>,
+        metadata: Value,
+    ) -> Self {
         let mut data = json!({"id": message_id, "delta": delta});
         if let Some(text) = cumulative {
             data["cumulative"] = text.into();
@@ -104,7 +109,8 @@ impl Event {
     /// The first frame of a socket.
     #[must_use]
     pub fn hello(conv_id: &str, runtime_key: &str, now_ms: i64) -> Self {
-        let data = json!({"convId": conv_id, "runtimeKey": runtime_key, "serverTime": now_ms.to_string()});
+        let data =
+            json!({"convId": conv_id, "runtimeKey": runtime_key, "serverTime": now_ms.to_string()});
         Self { kind: "ws.hello", id: format!("ws.hello:{conv_id}:{now_ms}"), data, metadata: None }
     }
 
@@ -119,7 +125,12 @@ impl Event {
     #[must_use]
     pub fn resync(conv_id: &str, version: u64, now_ms: i64) -> Self {
         let data = json!({"convId": conv_id, "version": version.to_string()});
-        Self { kind: "ws.resync", id: format!("ws.resync:{conv_id}:{now_ms}"), data, metadata: None }
+        Self {
+            kind: "ws.resync",
+            id: format!("ws.resync:{conv_id}:{now_ms}"),
+            data,
+            metadata: None,
+        }
     }
 }
 
@@ -194,14 +205,17 @@ mod tests {
             json!({"event": {"data": {"convId": "c-1", "runtimeKey": "default", "serverTime": "1771939205123"},
                 "id": "ws.hello:c-1:1771939205123", "type": "ws.hello"}, "sem": true})
         );
-        let value: Value = serde_json::from_str(&Event::chat_message("t", "hi").encode(Some(7))).unwrap();
+        let value: Value =
+            serde_json::from_str(&Event::chat_message("t", "hi").encode(Some(7))).unwrap();
         assert_eq!(value["event"]["seq"], json!(7));
         assert_eq!(value["event"]["id"], "user-t");
     }
 
     #[test]
     fn pings_come_in_three_forms() {
-        for text in [" PING ", r#"{"type":"WS.ping"}"#, r#"{"sem":true,"event":{"type":"ws.ping"}}"#] {
+        for text in
+            [" PING ", r#"{"type":"WS.ping"}"#, r#"{"sem":true,"event":{"type":"ws.ping"}}"#]
+        {
             assert!(is_ping(text), "{text}");
         }
         for text in ["pong", "{}", r#"{"event":{"type":"ws.ping"}}"#, "{", r#"{"type":5}"#] {

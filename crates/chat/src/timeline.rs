@@ -39,7 +39,14 @@ pub struct Timeline {
 
 impl Timeline {
     /// Sets an entity and returns it as it is now; its creation time stays that of its first version.
-    pub fn upsert(&mut self, id: &str, kind: &'static str, props: Value, version: u64, now_ms: i64) -> &Entity {
+    pub fn upsert(
+        &mut self,
+        id: &str,
+        kind: &'static str,
+        props: Value,
+        version: u64,
+        now_ms: i64,
+    ) -> &Entity {
         let created_at_ms = self.entities.get(id).map_or(now_ms, |old| old.created_at_ms);
         let entity = Entity {
             id: id.to_owned(),
@@ -73,11 +80,13 @@ impl Timeline {
     pub fn snapshot(&self, conv_id: &str, since: u64, limit: usize, now_ms: i64) -> Value {
         let version = self.version();
         let since = if since > version { 0 } else { since };
-        let mut wanted: Vec<&Entity> = self.entities.values().filter(|e| e.version > since).collect();
+        let mut wanted: Vec<&Entity> =
+            self.entities.values().filter(|e| e.version > since).collect();
         wanted.sort_by_key(|entity| entity.version);
         let cut = wanted.len() > limit;
         wanted.truncate(limit);
-        let version = if cut { wanted.last().map_or(since, |entity| entity.version) } else { version };
+        let version =
+            if cut { wanted.last().map_or(since, |entity| entity.version) } else { version };
         wanted.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
         let mut snapshot = json!({"convId": conv_id, "serverTimeMs": now_ms.to_string()});
         if version > 0 {
@@ -92,7 +101,12 @@ impl Timeline {
 
 /// The props of a message.
 #[must_use]
-pub fn message_props(role: &str, content: &str, streaming: bool, metadata: Map<String, Value>) -> Value {
+pub fn message_props(
+    role: &str,
+    content: &str,
+    streaming: bool,
+    metadata: Map<String, Value>,
+) -> Value {
     json!({"schemaVersion": 1, "role": role, "content": content, "streaming": streaming, "metadata": metadata})
 }
 
@@ -109,7 +123,12 @@ mod tests {
     }
 
     fn ids(snapshot: &Value) -> Vec<&str> {
-        snapshot["entities"].as_array().into_iter().flatten().filter_map(|e| e["id"].as_str()).collect()
+        snapshot["entities"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|e| e["id"].as_str())
+            .collect()
     }
 
     #[test]
@@ -122,7 +141,10 @@ mod tests {
             snapshot["entities"][1],
             json!({"id": "b", "kind": "message", "createdAtMs": "100", "updatedAtMs": "150", "props": {"x": 1}})
         );
-        assert_eq!(Timeline::default().snapshot("c", 0, 10, 1), json!({"convId": "c", "serverTimeMs": "1"}));
+        assert_eq!(
+            Timeline::default().snapshot("c", 0, 10, 1),
+            json!({"convId": "c", "serverTimeMs": "1"})
+        );
     }
 
     #[test]

@@ -1,1 +1,42 @@
-fn main() {}
+//! The program: what was typed ([`cli`]), what it means ([`config`]), how the parts are put together ([`assemble`]).
+
+mod assemble;
+mod cli;
+mod config;
+
+use std::process::ExitCode;
+
+/// A wrong command line, configuration or environment; anything else that fails is 1.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let matches = cli::command().get_matches();
+    let Some(("serve", matches)) = matches.subcommand() else {
+        return ExitCode::from(USAGE);
+    };
+    let config = match config::Config::load(matches) {
+        Ok(config) => config,
+        Err(error) => return fail(USAGE, &error),
+    };
+    if let Err(error) = assemble::start_logging(&config) {
+        return fail(USAGE, &error);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers())
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error.into()),
+    };
+    match runtime.block_on(assemble::serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of the program are for its user")]
+fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
+    eprintln!("collodi: {error:#}");
+    ExitCode::from(code)
+}

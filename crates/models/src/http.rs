@@ -42,7 +42,11 @@ impl Clients {
         let guarded = if allow_local {
             trusted.clone()
         } else {
-            builder().https_only(true).dns_resolver(PublicOnly).build().map_err(|e| e.to_string())?
+            builder()
+                .https_only(true)
+                .dns_resolver(PublicOnly)
+                .build()
+                .map_err(|e| e.to_string())?
         };
         Ok(Self { trusted, guarded })
     }
@@ -59,7 +63,8 @@ struct PublicOnly;
 impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             for address in found.iter().map(SocketAddr::ip).collect::<Vec<IpAddr>>() {
                 check_provider_address(address)?;
             }
@@ -84,7 +89,8 @@ impl OpenAi {
         key: Option<SecretString>,
         settings: &Settings,
     ) -> Self {
-        let seconds = settings.get("timeout").and_then(|t| t.as_u64()).filter(|t| *t > 0).unwrap_or(60);
+        let seconds =
+            settings.get("timeout").and_then(|t| t.as_u64()).filter(|t| *t > 0).unwrap_or(60);
         Self {
             client,
             url: format!("{}/chat/completions", base_url.trim_end_matches('/')),
@@ -105,7 +111,9 @@ impl OpenAi {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }
-        for (header, setting) in [("User-Agent", "user-agent"), ("OpenAI-Organization", "organization")] {
+        for (header, setting) in
+            [("User-Agent", "user-agent"), ("OpenAI-Organization", "organization")]
+        {
             if let Some(value) = settings.text(setting).filter(|value| !value.is_empty()) {
                 request = request.header(header, value);
             }
@@ -197,7 +205,10 @@ struct Reading<S> {
     patience: Duration,
 }
 
-fn read(response: reqwest::Response, patience: Duration) -> impl futures_util::Stream<Item = Result<Event, ModelError>> {
+fn read(
+    response: reqwest::Response,
+    patience: Duration,
+) -> impl futures_util::Stream<Item = Result<Event, ModelError>> {
     let reading = Reading {
         chunks: Box::pin(response.bytes_stream()),
         splitter: Splitter::default(),
@@ -234,7 +245,9 @@ where
             }
             match timeout(self.patience, self.chunks.next()).await {
                 Err(_) => {
-                    return Some(Err(ModelError::new("timeout", "the provider went silent").retryable()));
+                    return Some(Err(
+                        ModelError::new("timeout", "the provider went silent").retryable()
+                    ));
                 }
                 // A broken body and a clean end are judged alike: by what was said before (decision 33).
                 Ok(None | Some(Err(_))) => return self.decoder.take().map(Decoder::end),

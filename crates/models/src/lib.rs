@@ -55,7 +55,12 @@ impl Providers {
     ///
     /// # Errors
     /// When no TLS client can be made.
-    pub fn new(operator: Settings, keys: Keys, allow_local: bool, demo_pace: Duration) -> Result<Self, String> {
+    pub fn new(
+        operator: Settings,
+        keys: Keys,
+        allow_local: bool,
+        demo_pace: Duration,
+    ) -> Result<Self, String> {
         let asked = operator.text("ai-api-type").as_deref() == Some(DEMO);
         let is_demo = asked || (keys.is_empty() && operator.summary().is_empty());
         let clients = http::Clients::new(allow_local)?;

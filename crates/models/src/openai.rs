@@ -15,7 +15,11 @@ pub fn encode(blocks: &[Block], settings: &Settings) -> Value {
     }
     let reasoning = is_reasoning_model(&model);
     let either = |first: &str, second: &str| {
-        settings.is_set(first).then(|| settings.get(first)).flatten().or_else(|| settings.get(second))
+        settings
+            .is_set(first)
+            .then(|| settings.get(first))
+            .flatten()
+            .or_else(|| settings.get(second))
     };
     let mut put = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -77,7 +81,10 @@ fn response_format(settings: &Settings) -> Option<Value> {
         format.insert("description".into(), description.into());
     }
     format.insert("schema".into(), schema);
-    format.insert("strict".into(), settings.get("ai-structured-output-strict").unwrap_or(Value::Bool(true)));
+    format.insert(
+        "strict".into(),
+        settings.get("ai-structured-output-strict").unwrap_or(Value::Bool(true)),
+    );
     Some(json!({"type": "json_schema", "json_schema": format}))
 }
 
@@ -104,19 +111,27 @@ impl Decoder {
             ModelError::new("protocol", "the provider sent an event that cannot be read").retryable()
         })?;
         if let Some(error) = chunk.get("error").filter(|error| !error.is_null()) {
-            return Err(ModelError::new("provider", format!("the provider reported: {}", error_text(error))));
+            return Err(ModelError::new(
+                "provider",
+                format!("the provider reported: {}", error_text(error)),
+            ));
         }
         if let Some(usage) = chunk.get("usage").filter(|usage| usage.is_object()) {
             self.usage = Some(read_usage(usage));
         }
         let choices = chunk.get("choices").and_then(Value::as_array);
-        let first =
-            choices.into_iter().flatten().find(|c| c.get("index").and_then(Value::as_u64).unwrap_or(0) == 0);
+        let first = choices
+            .into_iter()
+            .flatten()
+            .find(|c| c.get("index").and_then(Value::as_u64).unwrap_or(0) == 0);
         let Some(choice) = first else { return Ok(None) };
-        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str).filter(|r| !r.is_empty()) {
+        if let Some(reason) =
+            choice.get("finish_reason").and_then(Value::as_str).filter(|r| !r.is_empty())
+        {
             self.stop_reason = Some(reason.to_owned());
         }
-        let text = choice.get("delta").and_then(|delta| delta.get("content")).and_then(Value::as_str);
+        let text =
+            choice.get("delta").and_then(|delta| delta.get("content")).and_then(Value::as_str);
         Ok(text.filter(|text| !text.is_empty()).map(|text| Event::Text(text.to_owned())))
     }
 
@@ -146,7 +161,9 @@ fn read_usage(usage: &Value) -> Usage {
     Usage {
         input_tokens: number(usage.get("prompt_tokens")),
         output_tokens: number(usage.get("completion_tokens")),
-        cached_tokens: number(usage.get("prompt_tokens_details").and_then(|d| d.get("cached_tokens"))),
+        cached_tokens: number(
+            usage.get("prompt_tokens_details").and_then(|d| d.get("cached_tokens")),
+        ),
     }
 }
 
@@ -192,7 +209,8 @@ mod tests {
 
     #[test]
     fn requests_carry_settings_and_context() {
-        let blocks = [Block::System(" s ".into()), Block::Assistant("  ".into()), Block::User("u".into())];
+        let blocks =
+            [Block::System(" s ".into()), Block::Assistant("  ".into()), Block::User("u".into())];
         let body = encode(&blocks, &settings(&[("ai-engine", json!("test-model"))]));
         assert_eq!(
             body,
@@ -204,7 +222,10 @@ mod tests {
 
     #[test]
     fn inf_14_zero_is_sent_and_unset_is_not() {
-        let body = encode(&[], &settings(&[("ai-temperature", json!(0)), ("openai-presence-penalty", json!(0))]));
+        let body = encode(
+            &[],
+            &settings(&[("ai-temperature", json!(0)), ("openai-presence-penalty", json!(0))]),
+        );
         assert_eq!((&body["temperature"], &body["presence_penalty"]), (&json!(0), &json!(0)));
         assert_eq!(body.get("frequency_penalty"), None);
     }
@@ -214,13 +235,16 @@ mod tests {
         let fields = [("ai-engine", json!("o3-mini")), ("ai-max-response-tokens", json!(9))];
         let body = encode(&[], &settings(&fields));
         assert_eq!(body["max_completion_tokens"], json!(9));
-        assert!(["max_tokens", "temperature", "top_p", "n"].iter().all(|key| body.get(*key).is_none()));
+        assert!(
+            ["max_tokens", "temperature", "top_p", "n"].iter().all(|key| body.get(*key).is_none())
+        );
     }
 
     #[test]
     fn an_answer_is_text_reason_and_usage() {
         let usage = json!({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}});
-        let (text, end) = decode(&[delta("Hel"), delta("lo"), finish("stop"), usage, json!("[DONE]")]);
+        let (text, end) =
+            decode(&[delta("Hel"), delta("lo"), finish("stop"), usage, json!("[DONE]")]);
         assert_eq!(text, "Hello");
         let usage = Usage { input_tokens: 7, output_tokens: 3, cached_tokens: 0 };
         assert_eq!(end, Ok(Event::Done { stop_reason: Some("stop".into()), usage: Some(usage) }));

@@ -43,7 +43,11 @@ impl Splitter {
             let end = rest.iter().position(|b| matches!(b, b'\n' | b'\r'));
             let Some(end) = end else {
                 self.line.extend_from_slice(rest);
-                return if self.line.len() + self.data.len() > MAX_EVENT { Err(TooLarge) } else { Ok(()) };
+                return if self.line.len() + self.data.len() > MAX_EVENT {
+                    Err(TooLarge)
+                } else {
+                    Ok(())
+                };
             };
             self.line.extend_from_slice(&rest[..end]);
             self.after_cr = rest[end] == b'\r';

@@ -41,7 +41,9 @@ impl MiddlewareDefinition {
             return Err("middleware definition name is empty".into());
         }
         let key = ExtensionKey::for_middleware(name).map_err(|e| e.to_string())?;
-        let word = |member: &str| schema.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let word = |member: &str| {
+            schema.get(member).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
         let title = word("title");
         Ok(Self {
             name: name.to_owned(),
@@ -169,7 +171,8 @@ impl Catalog {
     #[must_use]
     pub fn extension_schemas(&self) -> BTreeMap<&ExtensionKey, Value> {
         let codecs = self.codecs.values().filter_map(|codec| {
-            let schema = codec.schema.clone().filter(|s| s.as_object().is_none_or(|o| !o.is_empty()))?;
+            let schema =
+                codec.schema.clone().filter(|s| s.as_object().is_none_or(|o| !o.is_empty()))?;
             Some((&codec.key, schema))
         });
         let middlewares = self.middlewares.values().map(|definition| {
@@ -203,8 +206,11 @@ pub(crate) mod tests {
             "dsn": {"type": "string"}, "max_rows": {"type": "integer", "minimum": 1}}});
         catalog.add_middleware(MiddlewareDefinition::new("agentmode", agentmode).unwrap()).unwrap();
         let sqlite = MiddlewareDefinition::new("sqlite", sqlite).unwrap();
-        let sqlite =
-            MiddlewareDefinition { tools: vec!["sql_query".into()], operator_only: vec!["dsn"], ..sqlite };
+        let sqlite = MiddlewareDefinition {
+            tools: vec!["sql_query".into()],
+            operator_only: vec!["dsn"],
+            ..sqlite
+        };
         catalog.add_middleware(sqlite).unwrap();
         catalog.add_tool("calculator");
         catalog.add_tool("calc");
@@ -212,10 +218,16 @@ pub(crate) mod tests {
             "properties": {"items": {"type": "array", "items": {"type": "string"}, "default": []}}});
         catalog.add_extension("webchat.starter_suggestions@v1", suggestions).unwrap();
         let upper = |value: &Value| {
-            value.as_str().map(|s| s.to_uppercase().into()).ok_or_else(|| "must be a string".to_owned())
+            value
+                .as_str()
+                .map(|s| s.to_uppercase().into())
+                .ok_or_else(|| "must be a string".to_owned())
         };
         let key = ExtensionKey::parse("test.upper@v1").unwrap();
-        catalog.add_codec(Codec { key, decode: Box::new(upper), schema: None }).map_err(|p| p.to_string()).unwrap();
+        catalog
+            .add_codec(Codec { key, decode: Box::new(upper), schema: None })
+            .map_err(|p| p.to_string())
+            .unwrap();
         catalog
     }
 
@@ -238,6 +250,8 @@ pub(crate) mod tests {
     #[test]
     fn c20_h17_a_definition_that_does_not_compile_stops_the_start() {
         assert!(MiddlewareDefinition::new("m", json!({"type": 5})).is_err());
-        assert!(MiddlewareDefinition::new("m", json!({"$ref": "https://example.com/x.json"})).is_err());
+        assert!(
+            MiddlewareDefinition::new("m", json!({"$ref": "https://example.com/x.json"})).is_err()
+        );
     }
 }

@@ -49,7 +49,9 @@ fn check_integers(bytes: &[u8]) -> Result<(), InvalidJson> {
             b'-' | b'0'..=b'9' => {
                 let start = at;
                 at += 1;
-                while at < bytes.len() && matches!(bytes[at], b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-') {
+                while at < bytes.len()
+                    && matches!(bytes[at], b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')
+                {
                     at += 1;
                 }
                 if at - start >= 19 && is_oversized_integer(&bytes[start..at]) {
@@ -249,19 +251,30 @@ mod tests {
     #[test]
     fn objects_are_kept_sorted() {
         let value: Value = serde_json::from_str(r#"{"b":1,"a":2}"#).unwrap();
-        assert_eq!(value.to_string(), r#"{"a":2,"b":1}"#, "serde_json/preserve_order must stay off");
+        assert_eq!(
+            value.to_string(),
+            r#"{"a":2,"b":1}"#,
+            "serde_json/preserve_order must stay off"
+        );
     }
 
     #[test]
     fn c10_d12_numbers_in_range_round_trip_and_others_are_refused() {
-        for text in ["9223372036854775807", "-9223372036854775808", "18446744073709551615", "0.1", "1e300"] {
+        for text in
+            ["9223372036854775807", "-9223372036854775808", "18446744073709551615", "0.1", "1e300"]
+        {
             let value = parse(text.as_bytes()).unwrap();
             assert_eq!(parse(value.to_string().as_bytes()).unwrap(), value, "{text}");
         }
-        for text in ["18446744073709551616", "-9223372036854775809", "1e400", &"1".repeat(1_000_000)] {
+        for text in
+            ["18446744073709551616", "-9223372036854775809", "1e400", &"1".repeat(1_000_000)]
+        {
             assert!(parse(text.as_bytes()).is_err(), "{}", &text[..20.min(text.len())]);
         }
-        assert!(parse(br#"{"a":"18446744073709551616"}"#).is_ok(), "digits inside strings are text");
+        assert!(
+            parse(br#"{"a":"18446744073709551616"}"#).is_ok(),
+            "digits inside strings are text"
+        );
         assert!(parse(br#"{"a\"1":1}"#).is_ok());
     }
 

@@ -159,7 +159,8 @@ impl Metadata {
     /// could not rise any more stays, so that it never wraps (D7).
     #[must_use]
     pub fn touched(&self, now_ms: i64, actor: &str, source: &str) -> Self {
-        let keep = |new: &str, old: &str| if new.is_empty() { old.to_owned() } else { new.to_owned() };
+        let keep =
+            |new: &str, old: &str| if new.is_empty() { old.to_owned() } else { new.to_owned() };
         let updated_at_ms = now_ms.max(self.updated_at_ms);
         Self {
             source: keep(source, &self.source),
@@ -199,10 +200,7 @@ mod tests {
     #[test]
     fn touching_follows_the_rules_of_chapter_10_section_5() {
         let first = Metadata::default().touched(100, "ann", "http-api");
-        assert_eq!(
-            (first.version, first.created_at_ms, first.updated_at_ms),
-            (1, 100, 100)
-        );
+        assert_eq!((first.version, first.created_at_ms, first.updated_at_ms), (1, 100, 100));
         let later = first.touched(90, "", "");
         assert_eq!((later.version, later.created_at_ms, later.updated_at_ms), (2, 100, 100));
         assert_eq!((later.created_by.as_str(), later.updated_by.as_str()), ("ann", "ann"));

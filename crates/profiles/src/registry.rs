@@ -108,7 +108,9 @@ impl Registry {
         let thread = thread::Builder::new()
             .name("registry-writer".into())
             .spawn(move || writer.run(&commands))
-            .map_err(|e| StoreError::new(StoreErrorKind::Other, format!("start the writer thread: {e}")))?;
+            .map_err(|e| {
+                StoreError::new(StoreErrorKind::Other, format!("start the writer thread: {e}"))
+            })?;
         Ok(Self {
             published,
             catalog: options.catalog,
@@ -168,8 +170,9 @@ impl Registry {
             settings: &self.settings,
         };
         if overrides.keeps_profile() {
-            return stored
-                .effective(|profile| effective(profile, overrides, context, &self.catalog).map(Arc::new));
+            return stored.effective(|profile| {
+                effective(profile, overrides, context, &self.catalog).map(Arc::new)
+            });
         }
         effective(stored.profile(), overrides, context, &self.catalog).map(Arc::new)
     }
@@ -178,7 +181,12 @@ impl Registry {
     ///
     /// # Errors
     /// In the contract's order: configuration of middlewares, registry, slug, rules, taken slug, versions, store.
-    pub async fn create_profile(&self, request: CreateProfile, author: Author, dry_run: bool) -> Result<Written, Error> {
+    pub async fn create_profile(
+        &self,
+        request: CreateProfile,
+        author: Author,
+        dry_run: bool,
+    ) -> Result<Written, Error> {
         let command = decide::create_profile(request, &self.catalog, &self.default_registry)?;
         self.execute(command, author, dry_run).await
     }
@@ -187,7 +195,12 @@ impl Registry {
     ///
     /// # Errors
     /// In the contract's order: registry, profile, configuration, read-only, rules, versions, store.
-    pub async fn update_profile(&self, request: UpdateProfile, author: Author, dry_run: bool) -> Result<Written, Error> {
+    pub async fn update_profile(
+        &self,
+        request: UpdateProfile,
+        author: Author,
+        dry_run: bool,
+    ) -> Result<Written, Error> {
         let command = decide::update_profile(request, self.catalog.clone());
         self.execute(command, author, dry_run).await
     }
@@ -210,7 +223,11 @@ impl Registry {
     ///
     /// # Errors
     /// Registry, profile, versions, store.
-    pub async fn set_default(&self, request: MakeDefault, author: Author) -> Result<Written, Error> {
+    pub async fn set_default(
+        &self,
+        request: MakeDefault,
+        author: Author,
+    ) -> Result<Written, Error> {
         self.execute(decide::set_default(request), author, false).await
     }
 
@@ -227,18 +244,25 @@ impl Registry {
             }
             profiles.push(checked.profile);
         }
-        let before = self.snapshot().registry(&seed.registry).is_some_and(|state| !state.is_empty());
+        let before =
+            self.snapshot().registry(&seed.registry).is_some_and(|state| !state.is_empty());
         let command = decide::bootstrap(seed.registry, profiles, seed.default_profile);
         self.execute(command, author, false).await?;
         Ok(!before)
     }
 
-    async fn execute(&self, decision: decide::Decision, author: Author, dry_run: bool) -> Result<Written, Error> {
+    async fn execute(
+        &self,
+        decision: decide::Decision,
+        author: Author,
+        dry_run: bool,
+    ) -> Result<Written, Error> {
         let command = Command::new(decision, author.stamp((self.clock)()));
         if dry_run {
             return command.rehearse(&self.snapshot());
         }
-        let closed = || Error::Store(StoreError::new(StoreErrorKind::Closed, "the registry is closed"));
+        let closed =
+            || Error::Store(StoreError::new(StoreErrorKind::Closed, "the registry is closed"));
         let place = self.places.clone().acquire_owned().await.map_err(|_| closed())?;
         let (answer, answered) = oneshot::channel();
         // Once queued the command runs to its end, whether or not the caller still waits (D2).

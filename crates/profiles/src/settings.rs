@@ -59,71 +59,92 @@ const EFFORTS: &[&str] = &["low", "medium", "high"];
 
 /// Every section with its fields.
 pub const SECTIONS: &[(&str, &[Field])] = &[
-    ("ai-chat", &[
-        field("ai-engine", Text, Some("gpt-4")),
-        field("ai-api-type", Choice(API_TYPES), Some("openai")),
-        field("ai-max-response-tokens", Int, None),
-        field("ai-top-p", Float, Some("1")),
-        field("ai-temperature", Float, Some("0.7")),
-        field("ai-stop", List, None),
-        idle("ai-cache-type", Choice(&["none", "memory", "disk"]), Some("none")),
-        idle("ai-cache-max-size", Int, Some("1073741824")),
-        idle("ai-cache-max-entries", Int, Some("1000")),
-        idle("ai-cache-directory", Text, Some("")),
-        field("ai-structured-output-mode", ChoiceAnyCase(&["off", "json_schema"]), Some("off")),
-        field("ai-structured-output-name", Text, Some("")),
-        field("ai-structured-output-description", Text, Some("")),
-        field("ai-structured-output-schema", Text, Some("")),
-        field("ai-structured-output-strict", Bool, Some("true")),
-        field("ai-structured-output-require-valid", Bool, Some("false")),
-    ]),
-    ("ai-client", &[
-        field("timeout", Int, Some("60")),
-        field("organization", Text, Some("")),
-        field("user-agent", Text, None),
-    ]),
-    ("openai-chat", &[
-        field("openai-base-url", Url, Some("https://api.openai.com/v1")),
-        field("openai-api-key", Secret, Some("")),
-        field("openai-n", Int, Some("1")),
-        field("openai-presence-penalty", Float, Some("0")),
-        field("openai-frequency-penalty", Float, Some("0")),
-        field("openai-logit-bias", Pairs, None),
-        field("openai-reasoning-effort", Choice(EFFORTS), Some("medium")),
-        field("openai-reasoning-summary", Choice(&["", "auto"]), Some("auto")),
-        idle("openai-parallel-tool-calls", Bool, Some("false")),
-        idle("openai-include-reasoning-encrypted", Bool, Some("false")),
-        idle("openai-stream-include-usage", Bool, Some("true")),
-    ]),
-    ("claude-chat", &[
-        field("claude-base-url", Url, Some("https://api.anthropic.com")),
-        field("claude-api-key", Secret, Some("")),
-        field("claude-top-k", Int, Some("1")),
-        field("claude-user-id", Text, Some("")),
-    ]),
-    ("gemini-chat", &[
-        field("gemini-base-url", Url, Some("https://generativelanguage.googleapis.com/")),
-        field("gemini-api-key", Secret, Some("")),
-    ]),
-    ("ai-inference", &[
-        field("inference-thinking-budget", Int, None),
-        field("inference-reasoning-effort", Choice(EFFORTS), None),
-        field("inference-reasoning-summary", Choice(&["auto", "concise", "detailed"]), None),
-        field("inference-temperature", Float, None),
-        field("inference-top-p", Float, None),
-        field("inference-max-response-tokens", Int, None),
-        field("inference-seed", Int, None),
-        field("inference-stop", List, None),
-    ]),
-    ("embeddings", &[
-        idle("embeddings-engine", Text, Some("text-embedding-3-small")),
-        idle("embeddings-type", Choice(&["openai", "ollama"]), Some("openai")),
-        idle("embeddings-dimensions", Int, Some("1536")),
-        idle("embeddings-cache-type", Choice(&["none", "memory", "file"]), Some("none")),
-        idle("embeddings-cache-max-size", Int, Some("1073741824")),
-        idle("embeddings-cache-max-entries", Int, Some("1000")),
-        idle("embeddings-cache-directory", Text, Some("")),
-    ]),
+    (
+        "ai-chat",
+        &[
+            field("ai-engine", Text, Some("gpt-4")),
+            field("ai-api-type", Choice(API_TYPES), Some("openai")),
+            field("ai-max-response-tokens", Int, None),
+            field("ai-top-p", Float, Some("1")),
+            field("ai-temperature", Float, Some("0.7")),
+            field("ai-stop", List, None),
+            idle("ai-cache-type", Choice(&["none", "memory", "disk"]), Some("none")),
+            idle("ai-cache-max-size", Int, Some("1073741824")),
+            idle("ai-cache-max-entries", Int, Some("1000")),
+            idle("ai-cache-directory", Text, Some("")),
+            field("ai-structured-output-mode", ChoiceAnyCase(&["off", "json_schema"]), Some("off")),
+            field("ai-structured-output-name", Text, Some("")),
+            field("ai-structured-output-description", Text, Some("")),
+            field("ai-structured-output-schema", Text, Some("")),
+            field("ai-structured-output-strict", Bool, Some("true")),
+            field("ai-structured-output-require-valid", Bool, Some("false")),
+        ],
+    ),
+    (
+        "ai-client",
+        &[
+            field("timeout", Int, Some("60")),
+            field("organization", Text, Some("")),
+            field("user-agent", Text, None),
+        ],
+    ),
+    (
+        "openai-chat",
+        &[
+            field("openai-base-url", Url, Some("https://api.openai.com/v1")),
+            field("openai-api-key", Secret, Some("")),
+            field("openai-n", Int, Some("1")),
+            field("openai-presence-penalty", Float, Some("0")),
+            field("openai-frequency-penalty", Float, Some("0")),
+            field("openai-logit-bias", Pairs, None),
+            field("openai-reasoning-effort", Choice(EFFORTS), Some("medium")),
+            field("openai-reasoning-summary", Choice(&["", "auto"]), Some("auto")),
+            idle("openai-parallel-tool-calls", Bool, Some("false")),
+            idle("openai-include-reasoning-encrypted", Bool, Some("false")),
+            idle("openai-stream-include-usage", Bool, Some("true")),
+        ],
+    ),
+    (
+        "claude-chat",
+        &[
+            field("claude-base-url", Url, Some("https://api.anthropic.com")),
+            field("claude-api-key", Secret, Some("")),
+            field("claude-top-k", Int, Some("1")),
+            field("claude-user-id", Text, Some("")),
+        ],
+    ),
+    (
+        "gemini-chat",
+        &[
+            field("gemini-base-url", Url, Some("https://generativelanguage.googleapis.com/")),
+            field("gemini-api-key", Secret, Some("")),
+        ],
+    ),
+    (
+        "ai-inference",
+        &[
+            field("inference-thinking-budget", Int, None),
+            field("inference-reasoning-effort", Choice(EFFORTS), None),
+            field("inference-reasoning-summary", Choice(&["auto", "concise", "detailed"]), None),
+            field("inference-temperature", Float, None),
+            field("inference-top-p", Float, None),
+            field("inference-max-response-tokens", Int, None),
+            field("inference-seed", Int, None),
+            field("inference-stop", List, None),
+        ],
+    ),
+    (
+        "embeddings",
+        &[
+            idle("embeddings-engine", Text, Some("text-embedding-3-small")),
+            idle("embeddings-type", Choice(&["openai", "ollama"]), Some("openai")),
+            idle("embeddings-dimensions", Int, Some("1536")),
+            idle("embeddings-cache-type", Choice(&["none", "memory", "file"]), Some("none")),
+            idle("embeddings-cache-max-size", Int, Some("1073741824")),
+            idle("embeddings-cache-max-entries", Int, Some("1000")),
+            idle("embeddings-cache-directory", Text, Some("")),
+        ],
+    ),
 ];
 
 fn find(section: &str, name: &str) -> Option<&'static Field> {
@@ -161,11 +182,10 @@ pub fn check_patch(patch: &Object, allow_local: bool, problems: &mut Vec<Problem
                 Some(Field { kind: Secret, .. }) => {
                     Some(Problem::new(path, "secrets do not belong in profiles").keyword("secret"))
                 }
-                Some(field) => {
-                    coerce(field, value).and_then(|value| check_url(field, &value, allow_local)).err().map(
-                        |reason| Problem::new(path, reason).keyword("type"),
-                    )
-                }
+                Some(field) => coerce(field, value)
+                    .and_then(|value| check_url(field, &value, allow_local))
+                    .err()
+                    .map(|reason| Problem::new(path, reason).keyword("type")),
             };
             problems.extend(problem);
         }
@@ -202,9 +222,9 @@ pub fn coerce(field: &Field, value: &Value) -> Result<Value, String> {
             let parsed = text.trim().parse::<f64>().ok().filter(|x| x.is_finite());
             parsed.map(Value::from).ok_or_else(|| unparsed("float"))
         }
-        (Float, Value::Number(_)) | (Bool, Value::Bool(_)) | (Text | Url | Secret, Value::String(_)) => {
-            Ok(value.clone())
-        }
+        (Float, Value::Number(_))
+        | (Bool, Value::Bool(_))
+        | (Text | Url | Secret, Value::String(_)) => Ok(value.clone()),
         (Float, _) => Err(wrong("a float")),
         (Bool, Value::String(text)) => {
             crate::schema::coerce::parse_bool(text).map(Value::Bool).ok_or_else(|| unparsed("bool"))
@@ -213,7 +233,9 @@ pub fn coerce(field: &Field, value: &Value) -> Result<Value, String> {
         (Text | Url | Secret, _) => Err(wrong("a string")),
         (Choice(choices) | ChoiceAnyCase(choices), Value::String(text)) => {
             let any_case = matches!(field.kind, ChoiceAnyCase(_));
-            let same = |c: &&&str| if any_case { c.eq_ignore_ascii_case(text) } else { **c == text.as_str() };
+            let same = |c: &&&str| {
+                if any_case { c.eq_ignore_ascii_case(text) } else { **c == text.as_str() }
+            };
             let found = choices.iter().find(same);
             found.map(|choice| Value::from(*choice)).ok_or_else(|| {
                 let valid = choices.join(" ");
@@ -310,7 +332,8 @@ pub fn redact(patch: &mut Object) -> bool {
     for (section, fields) in patch.iter_mut() {
         let Value::Object(fields) = fields else { continue };
         for (name, value) in fields.iter_mut() {
-            let known = matches!(find(section.trim(), name.trim()), Some(Field { kind: Secret, .. }));
+            let known =
+                matches!(find(section.trim(), name.trim()), Some(Field { kind: Secret, .. }));
             let looks_secret = name.trim().to_ascii_lowercase().ends_with("-api-key");
             if (known || looks_secret) && value.as_str() != Some("") && !value.is_null() {
                 found |= value.as_str() != Some("***");
@@ -375,7 +398,8 @@ impl Settings {
     /// The value of a field, its default when unset.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Value> {
-        let (section, fields) = SECTIONS.iter().find(|(_, fs)| fs.iter().any(|f| f.name == name))?;
+        let (section, fields) =
+            SECTIONS.iter().find(|(_, fs)| fs.iter().any(|f| f.name == name))?;
         if let Some(value) = self.explicit(section, name) {
             return Some(value.clone());
         }
@@ -403,7 +427,11 @@ impl Settings {
     #[must_use]
     pub fn summary(&self) -> Map<String, Value> {
         let fields = self.0.iter().flat_map(|(section, fields)| {
-            fields.as_object().into_iter().flatten().map(move |(name, value)| (section, name, value))
+            fields
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(move |(name, value)| (section, name, value))
         });
         fields
             .filter(|(section, name, _)| find(section, name).is_some_and(|f| f.kind != Secret))
@@ -428,10 +456,19 @@ mod tests {
     fn c10_d14_inf_19_sections_fields_and_types_are_checked_on_write() {
         for (patch, reason) in [
             (json!({"nope": {}}), "(runtime.step_settings_patch.nope): unknown section"),
-            (json!({"ai-chat": {"x": 1}}), "(runtime.step_settings_patch.ai-chat.x): unknown field"),
-            (json!({"ai-chat": 5}), "(runtime.step_settings_patch.ai-chat): section patch must be an object"),
+            (
+                json!({"ai-chat": {"x": 1}}),
+                "(runtime.step_settings_patch.ai-chat.x): unknown field",
+            ),
+            (
+                json!({"ai-chat": 5}),
+                "(runtime.step_settings_patch.ai-chat): section patch must be an object",
+            ),
             (json!({" ": {}}), "(runtime.step_settings_patch): section slug cannot be empty"),
-            (json!({"ai-chat": {" ": 1}}), "(runtime.step_settings_patch.ai-chat): field name cannot be empty"),
+            (
+                json!({"ai-chat": {" ": 1}}),
+                "(runtime.step_settings_patch.ai-chat): field name cannot be empty",
+            ),
             (
                 json!({"ai-chat": {"ai-temperature": null}}),
                 "(runtime.step_settings_patch.ai-chat.ai-temperature): Invalid value for field ai-temperature: must not be null",
@@ -447,8 +484,17 @@ mod tests {
         ] {
             assert_eq!(problems(patch), [format!("validation error {reason}")]);
         }
-        assert!(problems(json!({"ai-chat": {"ai-temperature": "0.2", "ai-max-response-tokens": "5"}})).is_empty());
-        assert_eq!(problems(json!({"ai-client": {"timeout": 1.5}, "embeddings": {"embeddings-dimensions": "x"}})).len(), 2);
+        assert!(
+            problems(json!({"ai-chat": {"ai-temperature": "0.2", "ai-max-response-tokens": "5"}}))
+                .is_empty()
+        );
+        assert_eq!(
+            problems(
+                json!({"ai-client": {"timeout": 1.5}, "embeddings": {"embeddings-dimensions": "x"}})
+            )
+            .len(),
+            2
+        );
     }
 
     #[test]
@@ -482,9 +528,13 @@ mod tests {
     #[test]
     fn settings_layer_operator_profile_and_default() {
         let mut operator = Settings::default();
-        assert!(operator.set("openai-api-key", &json!("sk-secret")).is_err(), "secrets are kept elsewhere");
+        assert!(
+            operator.set("openai-api-key", &json!("sk-secret")).is_err(),
+            "secrets are kept elsewhere"
+        );
         operator.set("ai-temperature", &json!("0.1")).unwrap();
-        let patch = json!({"ai-chat": {"ai-temperature": 0.9}, "openai-chat": {"openai-api-key": "***"}});
+        let patch =
+            json!({"ai-chat": {"ai-temperature": 0.9}, "openai-chat": {"openai-api-key": "***"}});
         let patched = operator.patched(patch.as_object().unwrap());
         assert_eq!(patched.get("ai-temperature"), Some(json!(0.9)));
         assert!(!patched.is_set("openai-api-key"));
@@ -507,9 +557,15 @@ mod tests {
 
     #[test]
     fn secrets_are_redacted_once() {
-        let mut patch = json!({"openai-chat": {"openai-api-key": "sk"}, "x": {"foo-api-key": "k"}}).as_object().unwrap().clone();
+        let mut patch = json!({"openai-chat": {"openai-api-key": "sk"}, "x": {"foo-api-key": "k"}})
+            .as_object()
+            .unwrap()
+            .clone();
         assert!(redact(&mut patch));
-        assert_eq!(Value::Object(patch.clone()), json!({"openai-chat": {"openai-api-key": "***"}, "x": {"foo-api-key": "***"}}));
+        assert_eq!(
+            Value::Object(patch.clone()),
+            json!({"openai-chat": {"openai-api-key": "***"}, "x": {"foo-api-key": "***"}})
+        );
         assert!(!redact(&mut patch));
     }
 }

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{ProfileSlug, RegistrySlug};
-use crate::profile::history::{Change, RegistryHead};
 use crate::profile::Profile;
+use crate::profile::history::{Change, RegistryHead};
 
 /// Why a store failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,12 +20,17 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let name = target.file_name().ok_or_else(|| io::Error::other("path names no file"))?;
     let name = name.to_string_lossy().into_owned();
 
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(format!(".{name}.lock")))?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(format!(".{name}.lock")))?;
     lock.lock()?;
     let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    let written = write_durably(&temporary, content, fs::metadata(&target).ok().map(|m| m.permissions()))
-        .and_then(|()| fs::rename(&temporary, &target))
-        .and_then(|()| File::open(&folder)?.sync_all());
+    let written =
+        write_durably(&temporary, content, fs::metadata(&target).ok().map(|m| m.permissions()))
+            .and_then(|()| fs::rename(&temporary, &target))
+            .and_then(|()| File::open(&folder)?.sync_all());
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }

@@ -2,9 +2,11 @@
 //!
 //! - [`sqlite`] opens database files: structured options, pragmas, versioned migrations, refusal of what is not ours.
 //! - [`sqlite::profiles`] keeps the registry; [`sqlite::adopt`] takes over databases of the Go reference.
+//! - [`lock`] is the lock of a database that belongs to one server.
 //! - [`file`] replaces files so that a reader sees the old or the new content, never half of one.
 
 pub mod file;
+pub mod lock;
 pub mod sqlite;
 
 pub use sqlite::profiles::SqliteProfiles;

@@ -24,7 +24,10 @@ const WITHDRAWN: i32 = 3_052_000;
 pub fn check_library() -> Result<(), StoreError> {
     let linked = rusqlite::version_number();
     if linked < OLDEST || (WITHDRAWN..WITHDRAWN + 1000).contains(&linked) {
-        let text = format!("SQLite {} can lose committed writes: 3.51.3 or 3.53 is needed", rusqlite::version());
+        let text = format!(
+            "SQLite {} can lose committed writes: 3.51.3 or 3.53 is needed",
+            rusqlite::version()
+        );
         return Err(StoreError::new(StoreErrorKind::Other, text));
     }
     Ok(())
@@ -56,9 +59,12 @@ fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
     if access == Access::Read {
         return connection.pragma_update(None, "query_only", true);
     }
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode != "wal" {
-        return Err(rusqlite::Error::InvalidParameterName(format!("journal mode is {mode}, not wal")));
+        return Err(rusqlite::Error::InvalidParameterName(format!(
+            "journal mode is {mode}, not wal"
+        )));
     }
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)
@@ -85,7 +91,9 @@ pub fn inspect(path: &Path, application_id: i32) -> Result<Found, StoreError> {
     let log = with_suffix(path, "-wal");
     let log_size = std::fs::metadata(&log).map(|m| m.len()).unwrap_or(0);
     let size = match std::fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => return refuse(format!("{shown} is a folder, not a database file")),
+        Ok(meta) if meta.is_dir() => {
+            return refuse(format!("{shown} is a folder, not a database file"));
+        }
         Ok(meta) => meta.len(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
         Err(e) => return Err(StoreError::new(StoreErrorKind::Other, format!("read {shown}: {e}"))),
@@ -101,16 +109,20 @@ pub fn inspect(path: &Path, application_id: i32) -> Result<Found, StoreError> {
         return Ok(Found::Nothing);
     }
     let connection = open_untouched(path).map_err(|e| failed(&format!("open {shown}"), &e))?;
-    let ask = |e: rusqlite::Error| failed(&format!("read {shown}: is it damaged or not a database?"), &e);
+    let ask =
+        |e: rusqlite::Error| failed(&format!("read {shown}: is it damaged or not a database?"), &e);
     let verdict: Vec<String> = connection
         .prepare("PRAGMA quick_check(5)")
         .and_then(|mut check| check.query_map([], |row| row.get(0))?.collect())
         .map_err(ask)?;
     if verdict != ["ok"] {
         let verdict = verdict.join("; ");
-        return refuse(format!("{shown} is damaged: {verdict}. It was left untouched; restore it from a snapshot"));
+        return refuse(format!(
+            "{shown} is damaged: {verdict}. It was left untouched; restore it from a snapshot"
+        ));
     }
-    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let number =
+        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let version = number("user_version").map_err(ask)?;
     let owner = number("application_id").map_err(ask)?;
     let tables: Vec<String> = connection
@@ -151,7 +163,9 @@ pub(crate) fn failed(doing: &str, error: &rusqlite::Error) -> StoreError {
     const FSYNC: i32 = 1034;
     const DIR_FSYNC: i32 = 1290;
     let kind = match error {
-        rusqlite::Error::SqliteFailure(e, _) if [FSYNC, DIR_FSYNC].contains(&e.extended_code) => StoreErrorKind::Io,
+        rusqlite::Error::SqliteFailure(e, _) if [FSYNC, DIR_FSYNC].contains(&e.extended_code) => {
+            StoreErrorKind::Io
+        }
         _ => match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,

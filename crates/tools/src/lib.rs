@@ -1,7 +1,9 @@
 //! The middlewares and tools that ship: what profiles may name, with their schemas.
 
-use collodi_profiles::Catalog;
 use collodi_profiles::catalog::MiddlewareDefinition;
+use collodi_profiles::profile::Draft;
+use collodi_profiles::registry::Seed;
+use collodi_profiles::{Catalog, MiddlewareUse, Policy, ProfileSlug, RegistrySlug, Runtime};
 use serde_json::json;
 
 /// The extension in which a profile keeps suggestions for a first prompt.
@@ -28,6 +30,35 @@ pub fn catalog() -> Result<Catalog, String> {
         }),
     )?;
     Ok(catalog)
+}
+
+/// The profiles that a new registry starts with (chapter 20 §7).
+///
+/// # Errors
+/// Never for the profiles that ship; the slugs are checked like any other.
+pub fn seed(registry: RegistrySlug) -> Result<Seed, String> {
+    let slug = |raw: &str| ProfileSlug::parse(raw).map_err(|e| e.to_string());
+    let prompt = |text: &str| Runtime { system_prompt: text.into(), ..Runtime::default() };
+    let agentmode = MiddlewareUse {
+        name: "agentmode".into(),
+        id: "default".into(),
+        enabled: None,
+        config: Some(json!({"default_mode": "financial_analyst"})),
+    };
+    let agent = Draft {
+        runtime: Runtime {
+            middlewares: vec![agentmode],
+            ..prompt("You are a helpful assistant. Be concise.")
+        },
+        policy: Policy { allow_overrides: true, ..Policy::default() },
+        ..Draft::default()
+    };
+    let default = Draft { runtime: prompt("You are an assistant"), ..Draft::default() };
+    Ok(Seed {
+        registry,
+        profiles: vec![(slug("agent")?, agent), (slug("default")?, default)],
+        default_profile: slug("default")?,
+    })
 }
 
 fn agentmode() -> Result<MiddlewareDefinition, String> {

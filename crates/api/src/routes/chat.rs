@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use collodi_chat::conversation::{Prompt, Refused, Status, Submitted};
+use collodi_profiles::Error;
 use collodi_profiles::json::Object;
 use collodi_profiles::profile::resolve::{Overrides, Refusal, parse_overrides};
 use collodi_profiles::profile::validate::too_much;
-use collodi_profiles::Error;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -41,7 +41,10 @@ struct ChatBody {
     idempotency_key: Option<String>,
 }
 
-pub(crate) async fn submit(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+pub(crate) async fn submit(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST {
         return Err(Failure::method_not_allowed());
@@ -82,7 +85,8 @@ pub(crate) async fn submit(State(app): State<Arc<App>>, request: Request) -> Res
             return Err(Error::Validation(vec![too_much(field, most, "bytes")]).into());
         }
     }
-    let prompt = Prompt { text: text.to_owned(), idempotency_key: idempotency_key.clone(), runtime };
+    let prompt =
+        Prompt { text: text.to_owned(), idempotency_key: idempotency_key.clone(), runtime };
     let submitted = app.conversations.submit(&conv_id, prompt).await.map_err(refused_prompt)?;
     Ok(answer(&conv_id, &idempotency_key, &submitted))
 }
@@ -106,7 +110,8 @@ fn read_overrides(
     raw: &Object,
     policy: &collodi_profiles::Policy,
 ) -> Result<Overrides, Failure> {
-    let overrides = parse_overrides(raw, policy, app.registry.catalog()).map_err(refused_runtime)?;
+    let overrides =
+        parse_overrides(raw, policy, app.registry.catalog()).map_err(refused_runtime)?;
     if overrides.step_mode == Some(true) {
         let text = "step mode is not available: the debug API is off";
         return Err(Failure::new(StatusCode::BAD_REQUEST, "step_mode", text));

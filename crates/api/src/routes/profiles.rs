@@ -82,7 +82,10 @@ struct DefaultBody {
 }
 
 /// GET lists, POST creates.
-pub(crate) async fn collection(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+pub(crate) async fn collection(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     match parts.method {
         Method::GET => list_profiles(&app, &parts),
@@ -92,7 +95,10 @@ pub(crate) async fn collection(State(app): State<Arc<App>>, request: Request) ->
 }
 
 /// GET reads, PATCH changes, DELETE deletes one profile; POST on its `default` makes it the default.
-pub(crate) async fn item(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+pub(crate) async fn item(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let (slug, action) = target(parts.uri.path())?;
     match (action, &parts.method) {
@@ -113,7 +119,8 @@ enum Action {
 fn target(path: &str) -> Result<(ProfileSlug, Action), Failure> {
     let rest = path.strip_prefix(PREFIX).ok_or_else(Failure::no_page)?;
     let mut segments = rest.split('/');
-    let (first, second) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    let (first, second) =
+        (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
     if segments.next().is_some() {
         return Err(Failure::no_page());
     }
@@ -161,7 +168,11 @@ fn next_link(app: &App, parts: &Parts, after: &str) -> String {
     let query = parts.uri.query().unwrap_or_default();
     let kept = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("after="));
     let query: Vec<&str> = kept.collect();
-    format!("<{}/api/chat/profiles?{}&after={after}>; rel=\"next\"", app.mount.root, query.join("&"))
+    format!(
+        "<{}/api/chat/profiles?{}&after={after}>; rel=\"next\"",
+        app.mount.root,
+        query.join("&")
+    )
 }
 
 fn get_profile(app: &App, parts: &Parts, slug: &ProfileSlug) -> Result<Response, Failure> {
@@ -249,7 +260,12 @@ async fn delete_profile(app: &App, parts: &Parts, slug: ProfileSlug) -> Result<R
     Ok(response)
 }
 
-async fn set_default(app: &App, parts: &Parts, body: Body, slug: ProfileSlug) -> Result<Response, Failure> {
+async fn set_default(
+    app: &App,
+    parts: &Parts,
+    body: Body,
+    slug: ProfileSlug,
+) -> Result<Response, Failure> {
     let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
     let body = if bytes.is_empty() { DefaultBody::default() } else { extract::parse(&bytes)? };
     let query = Query::of(parts)?;
@@ -303,7 +319,12 @@ fn answer(status: StatusCode, written: &Written, dry_run: bool) -> Result<Respon
     Ok(response)
 }
 
-fn stamped(status: StatusCode, body: Option<bytes::Bytes>, etag: &str, registry_version: u64) -> Response {
+fn stamped(
+    status: StatusCode,
+    body: Option<bytes::Bytes>,
+    etag: &str,
+    registry_version: u64,
+) -> Response {
     let mut response = match body {
         Some(body) => json(status, body),
         None => {
@@ -319,4 +340,3 @@ fn stamped(status: StatusCode, body: Option<bytes::Bytes>, etag: &str, registry_
     headers.insert(X_REGISTRY_VERSION, registry_version.into());
     response
 }
-

@@ -13,11 +13,17 @@ use super::json as respond;
 use crate::App;
 use crate::problem::Failure;
 
-pub(crate) async fn middlewares(State(app): State<Arc<App>>, method: Method) -> Result<Response, Failure> {
+pub(crate) async fn middlewares(
+    State(app): State<Arc<App>>,
+    method: Method,
+) -> Result<Response, Failure> {
     get(&method, &app.middleware_schemas)
 }
 
-pub(crate) async fn extensions(State(app): State<Arc<App>>, method: Method) -> Result<Response, Failure> {
+pub(crate) async fn extensions(
+    State(app): State<Arc<App>>,
+    method: Method,
+) -> Result<Response, Failure> {
     get(&method, &app.extension_schemas)
 }
 
@@ -38,9 +44,10 @@ pub(crate) fn render(catalog: &Catalog) -> (Bytes, Bytes) {
                 "version": definition.version.max(1),
                 "schema": definition.schema.document(),
             });
-            for (key, text) in
-                [("display_name", &definition.display_name), ("description", &definition.description)]
-            {
+            for (key, text) in [
+                ("display_name", &definition.display_name),
+                ("description", &definition.description),
+            ] {
                 if !text.is_empty() {
                     item[key] = text.as_str().into();
                 }

@@ -25,7 +25,10 @@ struct SelectBody {
 }
 
 /// GET says which profile is selected, POST selects one.
-pub(crate) async fn current(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+pub(crate) async fn current(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     match parts.method {
         Method::GET => get_selection(&app, &parts.headers),
@@ -68,12 +71,16 @@ fn unavailable(cause: &str) -> Error {
 fn set_cookie(app: &App, headers: &HeaderMap, slug: &ProfileSlug) -> String {
     let name = app.mount.cookie.as_deref().unwrap_or_default();
     let path = if app.mount.root.is_empty() { "/" } else { &app.mount.root };
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     let plain = !text("x-forwarded-proto").eq_ignore_ascii_case("https");
-    let secure =
-        if app.mount.insecure_cookies && plain && !is_loopback_name(host) { "" } else { " Secure;" };
+    let secure = if app.mount.insecure_cookies && plain && !is_loopback_name(host) {
+        ""
+    } else {
+        " Secure;"
+    };
     format!("{name}={slug}; Path={path}; HttpOnly;{secure} SameSite=Lax")
 }
 
@@ -100,9 +107,14 @@ pub(crate) struct Selected {
 }
 
 /// Path, body, query, cookie, default: the first that is not blank counts, and explicit ones are strict.
-pub(crate) fn select_profile(app: &App, parts: &Parts, wanted: &Wanted<'_>) -> Result<Selected, Failure> {
+pub(crate) fn select_profile(
+    app: &App,
+    parts: &Parts,
+    wanted: &Wanted<'_>,
+) -> Result<Selected, Failure> {
     let query = Query::of(parts)?;
-    let given = |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let given =
+        |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
     let raw_registry = given(wanted.registry).or_else(|| given(query.get("registry")));
     let default = app.registry.default_registry();
     let registry = match &raw_registry {
@@ -112,12 +124,16 @@ pub(crate) fn select_profile(app: &App, parts: &Parts, wanted: &Wanted<'_>) -> R
             Failure::new(StatusCode::BAD_REQUEST, "invalid_registry", text)
         })?,
     };
-    let explicit = given(wanted.path)
-        .or_else(|| given(wanted.profile))
-        .or_else(|| ["runtime_key", "profile", "runtime"].iter().find_map(|key| given(query.get(key))));
+    let explicit = given(wanted.path).or_else(|| given(wanted.profile)).or_else(|| {
+        ["runtime_key", "profile", "runtime"].iter().find_map(|key| given(query.get(key)))
+    });
     let slug = explicit.as_deref().map(|raw| {
         ProfileSlug::parse(raw).map_err(|_| {
-            Failure::new(StatusCode::BAD_REQUEST, "invalid_profile", format!("invalid profile: {raw}"))
+            Failure::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_profile",
+                format!("invalid profile: {raw}"),
+            )
         })
     });
     let snapshot = app.registry.snapshot();

@@ -51,7 +51,10 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-pub(crate) async fn release(State(app): State<Arc<App>>, method: Method) -> Result<Response, Failure> {
+pub(crate) async fn release(
+    State(app): State<Arc<App>>,
+    method: Method,
+) -> Result<Response, Failure> {
     only_get(&method)?;
     let release = serde_json::to_value(&app.release).map_err(|_| Failure::internal())?;
     Ok(json_value(StatusCode::OK, &release))
@@ -67,7 +70,10 @@ fn only_get(method: &Method) -> Result<(), Failure> {
 }
 
 /// What the contract's front end reads before anything else (chapter 30 §8.1).
-pub(crate) async fn app_config(State(app): State<Arc<App>>, method: Method) -> Result<Response, Failure> {
+pub(crate) async fn app_config(
+    State(app): State<Arc<App>>,
+    method: Method,
+) -> Result<Response, Failure> {
     if !matches!(method, Method::GET | Method::HEAD) {
         return Err(Failure::method_not_allowed());
     }

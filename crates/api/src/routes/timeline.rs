@@ -14,7 +14,10 @@ use crate::problem::Failure;
 /// Entities of a snapshot when the client does not say.
 const DEFAULT_LIMIT: u64 = 5_000;
 
-pub(crate) async fn snapshot(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+pub(crate) async fn snapshot(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
     let (parts, _) = request.into_parts();
     if parts.method != Method::GET {
         return Err(Failure::method_not_allowed());

@@ -34,7 +34,8 @@ pub struct Adopted {
 /// A payload that is no registry at all; such a database is refused.
 pub fn adopt(row_slug: &str, payload: &str, catalog: &Catalog) -> Result<Adopted, String> {
     let slug = RegistrySlug::parse(row_slug).map_err(|e| e.to_string())?;
-    let payload: Object = serde_json::from_str(payload).map_err(|e| format!("registry {slug}: {e}"))?;
+    let payload: Object =
+        serde_json::from_str(payload).map_err(|e| format!("registry {slug}: {e}"))?;
     let mut repairs = Vec::new();
     let own_slug = payload.get("slug").and_then(Value::as_str).unwrap_or_default();
     if !own_slug.trim().is_empty() && RegistrySlug::parse(own_slug).ok().as_ref() != Some(&slug) {
@@ -96,7 +97,10 @@ fn adopt_metadata(raw: Option<&Value>) -> Metadata {
     metadata
 }
 
-fn free_slug(wanted: &ProfileSlug, taken: &BTreeMap<ProfileSlug, (Profile, Vec<String>)>) -> ProfileSlug {
+fn free_slug(
+    wanted: &ProfileSlug,
+    taken: &BTreeMap<ProfileSlug, (Profile, Vec<String>)>,
+) -> ProfileSlug {
     let variants = (2..).filter_map(|n| ProfileSlug::parse(&format!("{wanted}-{n}")).ok());
     let mut candidates = std::iter::once(wanted.clone()).chain(variants);
     candidates.find(|slug| !taken.contains_key(slug)).unwrap_or_else(|| wanted.clone())
@@ -107,12 +111,15 @@ fn adopt_profile(
     raw: &Object,
     catalog: &Catalog,
 ) -> Result<(Profile, Vec<String>), String> {
-    let part = |name: &str| raw.get(name).filter(|v| !v.is_null()).cloned().unwrap_or_else(|| json!({}));
+    let part =
+        |name: &str| raw.get(name).filter(|v| !v.is_null()).cloned().unwrap_or_else(|| json!({}));
     let text = |key: &str| raw.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut repairs = Vec::new();
-    let mut runtime: Runtime = serde_json::from_value(part("runtime")).map_err(|e| e.to_string())?;
+    let mut runtime: Runtime =
+        serde_json::from_value(part("runtime")).map_err(|e| e.to_string())?;
     let policy: Policy = serde_json::from_value(part("policy")).map_err(|e| e.to_string())?;
-    let raw_extensions: Object = serde_json::from_value(part("extensions")).map_err(|e| e.to_string())?;
+    let raw_extensions: Object =
+        serde_json::from_value(part("extensions")).map_err(|e| e.to_string())?;
     let mut extensions = adopt_extensions(raw_extensions, &mut repairs);
     name_repeated_uses(&mut runtime, &mut extensions, catalog, &mut repairs);
 
@@ -123,7 +130,8 @@ fn adopt_profile(
     if settings::redact(&mut runtime.step_settings_patch) {
         repairs.push("a provider key was redacted; set it with the server's own flags".into());
     }
-    let profile = Profile { slug, display_name, description, runtime, policy, metadata, extensions };
+    let profile =
+        Profile { slug, display_name, description, runtime, policy, metadata, extensions };
     // What breaks newer rules is kept and said (decision 6).
     validate::check(&profile, &mut problems);
     validate::check_runtime(&profile.runtime, catalog, &mut problems);
@@ -141,9 +149,9 @@ fn adopt_profile(
 /// Canonical keys; of two spellings the canonical one keeps the key, as the reference's look-ups saw it (D10, D11).
 fn adopt_extensions(raw: Object, repairs: &mut Vec<String>) -> Extensions {
     let mut adopted = Extensions::new();
-    let (canonical, variants): (Vec<_>, Vec<_>) = raw
-        .into_iter()
-        .partition(|(raw_key, _)| ExtensionKey::parse(raw_key).is_ok_and(|key| key.as_str() == raw_key));
+    let (canonical, variants): (Vec<_>, Vec<_>) = raw.into_iter().partition(|(raw_key, _)| {
+        ExtensionKey::parse(raw_key).is_ok_and(|key| key.as_str() == raw_key)
+    });
     for (raw_key, payload) in canonical.into_iter().chain(variants) {
         let wanted = ExtensionKey::parse(&raw_key).ok();
         let free = wanted.clone().filter(|key| !adopted.contains_key(key));
@@ -157,7 +165,8 @@ fn adopt_extensions(raw: Object, repairs: &mut Vec<String>) -> Extensions {
 }
 
 fn variant_key(wanted: Option<&ExtensionKey>, taken: &Extensions) -> Option<ExtensionKey> {
-    let (stem, version) = wanted.and_then(|key| key.as_str().split_once('@')).unwrap_or(("adopted.key", "v1"));
+    let (stem, version) =
+        wanted.and_then(|key| key.as_str().split_once('@')).unwrap_or(("adopted.key", "v1"));
     let stem: String = stem.chars().take(110).collect();
     (2..1000)
         .filter_map(|n| ExtensionKey::parse(&format!("{stem}_variant{n}@{version}")).ok())
@@ -177,7 +186,8 @@ fn name_repeated_uses(
         .filter(|u| u.id.trim().is_empty())
         .map(|u| u.name.trim().to_owned())
         .collect();
-    let mut ids: BTreeSet<String> = runtime.middlewares.iter().map(|u| u.id.trim().to_owned()).collect();
+    let mut ids: BTreeSet<String> =
+        runtime.middlewares.iter().map(|u| u.id.trim().to_owned()).collect();
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     for (index, used) in runtime.middlewares.iter_mut().enumerate() {
         let name = used.name.trim().to_owned();
@@ -194,7 +204,8 @@ fn name_repeated_uses(
             }
         };
         if let Ok(key) = ExtensionKey::for_middleware(&name)
-            && let Some(Value::Object(slots)) = extensions.get_mut(&key).and_then(|p| p.get_mut("instances"))
+            && let Some(Value::Object(slots)) =
+                extensions.get_mut(&key).and_then(|p| p.get_mut("instances"))
             && let Some(config) =
                 slots.remove(&format!("index:{index}")).or_else(|| slots.get("default").cloned())
         {

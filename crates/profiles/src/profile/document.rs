@@ -55,7 +55,11 @@ impl Rendered {
     ///
     /// # Errors
     /// Never for profiles that passed validation; encoding happens before any status is sent (H18).
-    pub fn new(registry: &RegistrySlug, profile: &Profile, is_default: bool) -> Result<Self, serde_json::Error> {
+    pub fn new(
+        registry: &RegistrySlug,
+        profile: &Profile,
+        is_default: bool,
+    ) -> Result<Self, serde_json::Error> {
         let document = Document {
             registry,
             slug: &profile.slug,

@@ -113,7 +113,12 @@ pub fn check_patched(
     let kept = || {
         let mut kept = stored.extensions.clone();
         if named.runtime {
-            follow_uses(&stored.runtime.middlewares, &profile.runtime.middlewares, &mut kept, catalog);
+            follow_uses(
+                &stored.runtime.middlewares,
+                &profile.runtime.middlewares,
+                &mut kept,
+                catalog,
+            );
         }
         kept
     };
@@ -131,7 +136,10 @@ pub fn check_patched(
 fn keep_unmentioned(extensions: &mut Extensions, stored: Extensions, catalog: &Catalog) {
     for (key, payload) in stored {
         let has_slots = || read_instances(&payload).is_ok_and(|instances| !instances.is_empty());
-        if catalog.middleware_of_key(&key).is_some() && !extensions.contains_key(&key) && has_slots() {
+        if catalog.middleware_of_key(&key).is_some()
+            && !extensions.contains_key(&key)
+            && has_slots()
+        {
             extensions.insert(key, payload);
         }
     }

@@ -25,7 +25,8 @@ pub fn normalise(raw: Object, catalog: &Catalog, problems: &mut Vec<Problem>) ->
         };
         let field = format!("profile.extensions[{key}]");
         if extensions.contains_key(&key) {
-            let reason = format!("duplicate extension key after canonicalization: {}", quote(&raw_key));
+            let reason =
+                format!("duplicate extension key after canonicalization: {}", quote(&raw_key));
             problems.push(Problem::new(field, reason).keyword("duplicate"));
             continue;
         }
@@ -68,7 +69,9 @@ fn check_payload(
     if let Some(schema) = catalog.extension_schema(key) {
         problems.extend(schema.violations(&payload).into_iter().map(|violation| {
             let reason = violation.to_string();
-            Problem::new(field.as_str(), reason).keyword(violation.keyword).below(&violation.pointer)
+            Problem::new(field.as_str(), reason)
+                .keyword(violation.keyword)
+                .below(&violation.pointer)
         }));
     }
     payload
@@ -87,7 +90,9 @@ impl Profile {
         }
         let name = std::any::type_name::<T>();
         let name = name.rsplit("::").next().unwrap_or(name);
-        T::deserialize(payload).map(Some).map_err(|e| format!("{prefix} json unmarshal into {name}: {e}"))
+        T::deserialize(payload)
+            .map(Some)
+            .map_err(|e| format!("{prefix} json unmarshal into {name}: {e}"))
     }
 }
 
@@ -107,12 +112,17 @@ mod tests {
     #[test]
     fn c10_d10_keys_are_canonicalised_before_any_check_and_variants_collide() {
         let (extensions, problems) = normalise_json(json!({"Vendor.X@V1": 1}));
-        assert_eq!(extensions.keys().map(ExtensionKey::as_str).collect::<Vec<_>>(), ["vendor.x@v1"]);
+        assert_eq!(
+            extensions.keys().map(ExtensionKey::as_str).collect::<Vec<_>>(),
+            ["vendor.x@v1"]
+        );
         assert!(problems.is_empty());
         let (_, problems) = normalise_json(json!({"Vendor.X@V1": 1, "vendor.x@v1": 2}));
         assert_eq!(
             problems,
-            [r#"validation error (profile.extensions[vendor.x@v1]): duplicate extension key after canonicalization: "vendor.x@v1""#]
+            [
+                r#"validation error (profile.extensions[vendor.x@v1]): duplicate extension key after canonicalization: "vendor.x@v1""#
+            ]
         );
     }
 
@@ -123,14 +133,20 @@ mod tests {
             "vendor.custom@v1": {"anything": {}},
         }));
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].starts_with("validation error (profile.extensions[webchat.starter_suggestions@v1]): /items/0"));
+        assert!(problems[0].starts_with(
+            "validation error (profile.extensions[webchat.starter_suggestions@v1]): /items/0"
+        ));
         assert_eq!(extensions.len(), 1);
     }
 
     #[test]
     fn c10_d12_empty_objects_stay_empty_objects() {
-        let (extensions, _) = normalise_json(json!({"a.b@v1": {}, "a.c@v1": {"deep": {"empty": {}}}}));
-        assert_eq!(serde_json::to_value(extensions).unwrap(), json!({"a.b@v1": {}, "a.c@v1": {"deep": {"empty": {}}}}));
+        let (extensions, _) =
+            normalise_json(json!({"a.b@v1": {}, "a.c@v1": {"deep": {"empty": {}}}}));
+        assert_eq!(
+            serde_json::to_value(extensions).unwrap(),
+            json!({"a.b@v1": {}, "a.c@v1": {"deep": {"empty": {}}}})
+        );
     }
 
     #[test]
@@ -149,7 +165,10 @@ mod tests {
             deep = json!([deep]);
         }
         let (_, problems) = normalise_json(json!({"a.b@v1": deep}));
-        assert_eq!(problems, ["validation error (profile.extensions[a.b@v1]): must be at most 64 levels deep"]);
+        assert_eq!(
+            problems,
+            ["validation error (profile.extensions[a.b@v1]): must be at most 64 levels deep"]
+        );
     }
 
     #[test]
@@ -159,7 +178,9 @@ mod tests {
         let (_, problems) = normalise_json(json!({"test.upper@v1": 5}));
         assert_eq!(
             problems,
-            ["validation error (profile.extensions[test.upper@v1]): decode failed: must be a string"]
+            [
+                "validation error (profile.extensions[test.upper@v1]): decode failed: must be a string"
+            ]
         );
     }
 
@@ -177,7 +198,10 @@ mod tests {
         );
         profile.extensions.insert(key.clone(), json!("x"));
         assert!(
-            profile.extension::<u8>(&key).unwrap_err().starts_with(r#"profile.extensions["a.b@v1"]: json unmarshal into u8: "#)
+            profile
+                .extension::<u8>(&key)
+                .unwrap_err()
+                .starts_with(r#"profile.extensions["a.b@v1"]: json unmarshal into u8: "#)
         );
     }
 }

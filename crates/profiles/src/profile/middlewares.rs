@@ -38,7 +38,8 @@ pub fn config_of(
     let Some(payload) = extensions.get(&key) else { return Ok(None) };
     let mut instances = read_instances(payload)?;
     let found = instances.remove(&slot(index, middleware));
-    let fallback = || middleware.id.trim().is_empty().then(|| instances.remove("default")).flatten();
+    let fallback =
+        || middleware.id.trim().is_empty().then(|| instances.remove("default")).flatten();
     Ok(found.or_else(fallback).map(Value::Object))
 }
 
@@ -130,14 +131,17 @@ pub fn place_configs(
         }
         if writer == Writer::Client
             && let Some(Value::Object(config)) = &config
-            && let Some(name) = definition.operator_only.iter().find(|name| config.contains_key(**name))
+            && let Some(name) =
+                definition.operator_only.iter().find(|name| config.contains_key(**name))
         {
             let reason = format!("{name} may only be set by the operator");
-            problems.push(Problem::new(field, reason).keyword("operator").below(&format!("/{name}")));
+            problems
+                .push(Problem::new(field, reason).keyword("operator").below(&format!("/{name}")));
             continue;
         }
         let raw = config.clone();
-        let source = Source { name: "profile_write".into(), layer: Layer::Profile, payload: config };
+        let source =
+            Source { name: "profile_write".into(), layer: Layer::Profile, payload: config };
         let instances = placed.entry(definition.key.clone()).or_default();
         middleware.config = None;
         match resolve(&definition.name, &definition.schema, middleware, vec![source]) {
@@ -152,7 +156,9 @@ pub fn place_configs(
                     instances.insert(slot(index, middleware), raw);
                 }
                 problems.push(
-                    Problem::new(field, error.to_string()).keyword(error.keyword).below(&error.pointer),
+                    Problem::new(field, error.to_string())
+                        .keyword(error.keyword)
+                        .below(&error.pointer),
                 );
             }
         }
@@ -165,7 +171,8 @@ pub fn place_configs(
 /// The same middleware more than once needs ids, or its configurations could not be told apart (decision 9).
 fn check_repeats(uses: &[MiddlewareUse], problems: &mut Vec<Problem>) {
     for (index, middleware) in uses.iter().enumerate() {
-        let repeated = || uses[..index].iter().any(|u| u.name == middleware.name && u.id.is_empty());
+        let repeated =
+            || uses[..index].iter().any(|u| u.name == middleware.name && u.id.is_empty());
         if !middleware.name.is_empty() && middleware.id.is_empty() && repeated() {
             problems.push(
                 Problem::new(
@@ -195,10 +202,16 @@ fn check_loose_slots(
             if used {
                 continue;
             }
-            let anonymous = MiddlewareUse { name: definition.name.clone(), ..MiddlewareUse::default() };
-            let source =
-                Source { name: "profile_write".into(), layer: Layer::Profile, payload: Some(config.into()) };
-            if let Err(error) = resolve(&definition.name, &definition.schema, &anonymous, vec![source]) {
+            let anonymous =
+                MiddlewareUse { name: definition.name.clone(), ..MiddlewareUse::default() };
+            let source = Source {
+                name: "profile_write".into(),
+                layer: Layer::Profile,
+                payload: Some(config.into()),
+            };
+            if let Err(error) =
+                resolve(&definition.name, &definition.schema, &anonymous, vec![source])
+            {
                 let field = format!("profile.extensions[{key}]");
                 let reason = format!("instances[{}]: {error}", quote(&slot_name));
                 problems.push(Problem::new(field, reason).keyword(error.keyword));
@@ -209,15 +222,21 @@ fn check_loose_slots(
 
 /// Keeps configurations with their uses when a list of middlewares is replaced: a use without id takes the slot that it
 /// had before, if its name is unique among the uses without id on both sides (decision 9).
-pub fn follow_uses(old: &[MiddlewareUse], new: &[MiddlewareUse], extensions: &mut Extensions, catalog: &Catalog) {
+pub fn follow_uses(
+    old: &[MiddlewareUse],
+    new: &[MiddlewareUse],
+    extensions: &mut Extensions,
+    catalog: &Catalog,
+) {
     for key in catalog.middleware_keys() {
         let Some(payload) = extensions.get(key) else { continue };
         let Ok(mut instances) = read_instances(payload) else { continue };
         let Some(definition) = catalog.middleware_of_key(key) else { continue };
         let place = |uses: &[MiddlewareUse]| {
-            let mut found = uses.iter().enumerate().filter(|(_, u)| {
-                u.name.trim() == definition.name && u.id.trim().is_empty()
-            });
+            let mut found = uses
+                .iter()
+                .enumerate()
+                .filter(|(_, u)| u.name.trim() == definition.name && u.id.trim().is_empty());
             let first = found.next().map(|(index, _)| format!("index:{index}"));
             if found.next().is_some() { None } else { first }
         };

@@ -90,8 +90,13 @@ mod tests {
     /// The profile that a create with this body makes.
     fn created(body: Value) -> Profile {
         let draft = Draft {
-            runtime: serde_json::from_value(body.get("runtime").cloned().unwrap_or(json!({}))).unwrap(),
-            extensions: body.get("extensions").and_then(Value::as_object).cloned().unwrap_or_default(),
+            runtime: serde_json::from_value(body.get("runtime").cloned().unwrap_or(json!({})))
+                .unwrap(),
+            extensions: body
+                .get("extensions")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default(),
             ..Draft::default()
         };
         let checked = draft::check(profile("a").slug, draft, &catalog(), Writer::Client);
@@ -150,7 +155,10 @@ mod tests {
             {"name": "agentmode", "config": {"default_mode": "analyst"}},
             {"name": "sqlite", "config": {"max_rows": 5}},
         ]}}));
-        let p = patched(&p, json!({"runtime": {"middlewares": [{"name": "sqlite"}, {"name": "agentmode"}]}}));
+        let p = patched(
+            &p,
+            json!({"runtime": {"middlewares": [{"name": "sqlite"}, {"name": "agentmode"}]}}),
+        );
         assert_eq!(
             extensions(&p.unwrap()),
             json!({
@@ -166,7 +174,8 @@ mod tests {
             {"name": "sqlite", "id": "a", "config": {"max_rows": 5}},
             {"name": "sqlite", "id": "b", "config": {"max_rows": 6}},
         ]}}));
-        let p = patched(&p, json!({"runtime": {"middlewares": [{"name": "sqlite", "id": "b"}]}})).unwrap();
+        let p = patched(&p, json!({"runtime": {"middlewares": [{"name": "sqlite", "id": "b"}]}}))
+            .unwrap();
         assert_eq!(
             extensions(&p),
             json!({"middleware.sqlite_config@v1": {"instances": {"id:b": {"max_rows": 6}}}})
@@ -193,15 +202,23 @@ mod tests {
             &profile("a"),
             json!({"extensions": {"middleware.sqlite_config@v1": {"instances": {"id:x": {"max_rows": "many"}}}}}),
         );
-        assert!(error.unwrap_err().starts_with("validation error (profile.extensions[middleware.sqlite_config@v1])"));
-        let error = patched(&profile("a"), json!({"extensions": {"middleware.sqlite_config@v1": 5}}));
+        assert!(
+            error
+                .unwrap_err()
+                .starts_with("validation error (profile.extensions[middleware.sqlite_config@v1])")
+        );
+        let error =
+            patched(&profile("a"), json!({"extensions": {"middleware.sqlite_config@v1": 5}}));
         assert!(error.unwrap_err().ends_with("payload must be an object"));
     }
 
     #[test]
     fn a_use_that_the_new_map_mentions_takes_it() {
-        let p = created(json!({"runtime": {"middlewares": [{"name": "sqlite", "config": {"max_rows": 5}}]}}));
-        let map = json!({"Middleware.SQLite_Config@v1": {"instances": {"default": {"max_rows": 9}}}});
+        let p = created(
+            json!({"runtime": {"middlewares": [{"name": "sqlite", "config": {"max_rows": 5}}]}}),
+        );
+        let map =
+            json!({"Middleware.SQLite_Config@v1": {"instances": {"default": {"max_rows": 9}}}});
         let p = patched(&p, json!({"extensions": map})).unwrap();
         assert_eq!(
             extensions(&p),

@@ -117,7 +117,11 @@ pub enum Refusal {
 ///
 /// # Errors
 /// The texts of decision 20.
-pub fn parse_overrides(raw: &Object, policy: &Policy, catalog: &Catalog) -> Result<Overrides, Refusal> {
+pub fn parse_overrides(
+    raw: &Object,
+    policy: &Policy,
+    catalog: &Catalog,
+) -> Result<Overrides, Refusal> {
     const KNOWN: [&str; 4] = ["system_prompt", "middlewares", "tools", "step_mode"];
     let refuse = |text: String| Err(Refusal::Override(text));
     if let Some(key) = raw.keys().find(|key| !KNOWN.contains(&key.as_str())) {
@@ -130,21 +134,30 @@ pub fn parse_overrides(raw: &Object, policy: &Policy, catalog: &Catalog) -> Resu
     let lists = |list: &[String], key: &str| list.iter().any(|entry| canonical_key(entry) == key);
     for key in gated() {
         let allowed = &policy.allowed_override_keys;
-        if lists(&policy.denied_override_keys, key) || (!allowed.is_empty() && !lists(allowed, key)) {
+        if lists(&policy.denied_override_keys, key) || (!allowed.is_empty() && !lists(allowed, key))
+        {
             return refuse(format!("profile does not allow override {}", quote(key)));
         }
     }
     let mut overrides = Overrides::default();
     for (key, value) in raw {
-        parse_override(key, value, catalog, &mut overrides)
-            .map_err(|reason| Refusal::Override(format!("invalid override {}: {reason}", quote(key))))?;
+        parse_override(key, value, catalog, &mut overrides).map_err(|reason| {
+            Refusal::Override(format!("invalid override {}: {reason}", quote(key)))
+        })?;
     }
     Ok(overrides)
 }
 
-fn parse_override(key: &str, value: &Value, catalog: &Catalog, out: &mut Overrides) -> Result<(), String> {
+fn parse_override(
+    key: &str,
+    value: &Value,
+    catalog: &Catalog,
+    out: &mut Overrides,
+) -> Result<(), String> {
     match key {
-        "system_prompt" => out.system_prompt = Some(value.as_str().ok_or("must be a string")?.to_owned()),
+        "system_prompt" => {
+            out.system_prompt = Some(value.as_str().ok_or("must be a string")?.to_owned())
+        }
         "step_mode" => out.step_mode = Some(parse_step_mode(value)),
         "tools" => out.tools = Some(parse_tools(value, catalog)?),
         _ => out.middlewares = value.as_array().ok_or("must be an array")?.clone(),
@@ -169,7 +182,9 @@ fn parse_tools(value: &Value, catalog: &Catalog) -> Result<Vec<String>, String> 
 fn parse_step_mode(value: &Value) -> bool {
     match value {
         Value::Bool(on) => *on,
-        Value::String(word) => ["1", "true", "yes", "y", "on"].contains(&word.to_ascii_lowercase().as_str()),
+        Value::String(word) => {
+            ["1", "true", "yes", "y", "on"].contains(&word.to_ascii_lowercase().as_str())
+        }
         _ => false,
     }
 }
@@ -243,14 +258,20 @@ fn active_middlewares(
     }
     let activate = |layered: Layered| {
         let Layered { used, profile, request, overridden } = layered;
-        let label = if used.id.is_empty() { used.name.clone() } else { format!("{}#{}", used.name, used.id) };
+        let label = if used.id.is_empty() {
+            used.name.clone()
+        } else {
+            format!("{}#{}", used.name, used.id)
+        };
         let refuse = |text: String| if overridden { invalid(text) } else { Refusal::Profile(text) };
         let definition = catalog.middleware(&used.name).ok_or_else(|| {
             refuse(format!("resolve middleware {label}: unknown middleware {}", quote(&used.name)))
         })?;
         let source = |name: &str, layer, payload| Source { name: name.to_owned(), layer, payload };
-        let sources =
-            vec![source("profile", Layer::Profile, profile), source("request", Layer::Request, request)];
+        let sources = vec![
+            source("profile", Layer::Profile, profile),
+            source("request", Layer::Request, request),
+        ];
         let config = resolve(&definition.name, &definition.schema, &used, sources)
             .map_err(|e| refuse(format!("resolve middleware {label}: {e}")))?
             .config;
@@ -294,7 +315,9 @@ fn merge_override(uses: &mut Vec<Layered>, entry: &Value, catalog: &Catalog) -> 
     let request = match entry.get("config") {
         None | Some(Value::Null) => None,
         Some(config @ Value::Object(members)) => {
-            if let Some(own) = definition.operator_only.iter().find(|name| members.contains_key(**name)) {
+            if let Some(own) =
+                definition.operator_only.iter().find(|name| members.contains_key(**name))
+            {
                 return Err(format!("{own} may only be set by the operator"));
             }
             Some(config.clone())
@@ -310,7 +333,9 @@ fn merge_override(uses: &mut Vec<Layered>, entry: &Value, catalog: &Catalog) -> 
             uses.push(Layered { used, profile: None, request, overridden: true });
             Ok(())
         }
-        [one] if uses[one].overridden => Err(format!("duplicate middleware override for {name}#{id}")),
+        [one] if uses[one].overridden => {
+            Err(format!("duplicate middleware override for {name}#{id}"))
+        }
         [one] => {
             let found = &mut uses[one];
             found.used.enabled = enabled.or(found.used.enabled);
@@ -365,12 +390,17 @@ mod tests {
         profile
     }
 
-    fn run_with(profile: &Profile, overrides: Value, settings: &Settings) -> Result<EffectiveProfile, String> {
+    fn run_with(
+        profile: &Profile,
+        overrides: Value,
+        settings: &Settings,
+    ) -> Result<EffectiveProfile, String> {
         let catalog = catalog();
         let registry = RegistrySlug::parse("default").unwrap();
         let context = Context { registry: &registry, registry_source: "bootstrap", settings };
         let raw = overrides.as_object().unwrap();
-        let overrides = parse_overrides(raw, &profile.policy, &catalog).map_err(|e| e.to_string())?;
+        let overrides =
+            parse_overrides(raw, &profile.policy, &catalog).map_err(|e| e.to_string())?;
         effective(profile, &overrides, context, &catalog).map_err(|e| e.to_string())
     }
 
@@ -389,7 +419,11 @@ mod tests {
             (&closed, json!({"system_prompt": 5}), "profile does not allow engine overrides"),
             (&open, json!({"tools": 5}), "profile does not allow override \"tools\""),
             (&open, json!({"middlewares": []}), "profile does not allow override \"middlewares\""),
-            (&open, json!({"system_prompt": 5}), "invalid override \"system_prompt\": must be a string"),
+            (
+                &open,
+                json!({"system_prompt": 5}),
+                "invalid override \"system_prompt\": must be a string",
+            ),
         ] {
             assert_eq!(run(profile, overrides).unwrap_err(), text);
         }
@@ -411,10 +445,22 @@ mod tests {
             (json!({"middlewares": {}}), "\"middlewares\": must be an array"),
             (json!({"middlewares": [1]}), "\"middlewares\": entries must be objects"),
             (json!({"middlewares": [{}]}), "\"middlewares\": missing name"),
-            (json!({"middlewares": [{"name": "nope"}]}), "\"middlewares\": unknown middleware \"nope\""),
-            (json!({"middlewares": [{"name": "agentmode", "id": 5}]}), "\"middlewares\": id must be a string"),
-            (json!({"middlewares": [{"name": "agentmode", "enabled": 5}]}), "\"middlewares\": enabled must be a boolean"),
-            (json!({"middlewares": [{"name": "sqlite", "config": {"dsn": "x"}}]}), "\"middlewares\": dsn may only be set by the operator"),
+            (
+                json!({"middlewares": [{"name": "nope"}]}),
+                "\"middlewares\": unknown middleware \"nope\"",
+            ),
+            (
+                json!({"middlewares": [{"name": "agentmode", "id": 5}]}),
+                "\"middlewares\": id must be a string",
+            ),
+            (
+                json!({"middlewares": [{"name": "agentmode", "enabled": 5}]}),
+                "\"middlewares\": enabled must be a boolean",
+            ),
+            (
+                json!({"middlewares": [{"name": "sqlite", "config": {"dsn": "x"}}]}),
+                "\"middlewares\": dsn may only be set by the operator",
+            ),
             (
                 json!({"middlewares": [{"name": "sqlite", "config": {"max_rows": 0}}]}),
                 "\"middlewares\": resolve middleware sqlite: final middleware sqlite config validation failed: /max_rows: 0 is less than the minimum of 1",
@@ -438,10 +484,10 @@ mod tests {
             json!({"middlewares": [{"name": "sqlite", "id": "db", "config": {"max_rows": 5}}]}),
             json!({"allow_overrides": true}),
         );
-        let overrides =
-            json!({"middlewares": [{"name": "sqlite", "id": "db", "enabled": false, "config": {"max_rows": "7"}}, {"name": "agentmode"}]});
+        let overrides = json!({"middlewares": [{"name": "sqlite", "id": "db", "enabled": false, "config": {"max_rows": "7"}}, {"name": "agentmode"}]});
         let resolved = run(&p, overrides).unwrap();
-        let seen: Vec<_> = resolved.middlewares.iter().map(|m| (m.name.as_str(), m.enabled)).collect();
+        let seen: Vec<_> =
+            resolved.middlewares.iter().map(|m| (m.name.as_str(), m.enabled)).collect();
         assert_eq!(seen, [("sqlite", false), ("agentmode", true)]);
         assert_eq!(Value::Object(resolved.middlewares[0].config.clone()), json!({"max_rows": 7}));
     }
@@ -457,7 +503,8 @@ mod tests {
         let mut newer = base.clone();
         newer.metadata.version = 2;
         let mut warmer = base.clone();
-        warmer.runtime.step_settings_patch = json!({"ai-chat": {"ai-temperature": 1}}).as_object().unwrap().clone();
+        warmer.runtime.step_settings_patch =
+            json!({"ai-chat": {"ai-temperature": 1}}).as_object().unwrap().clone();
         let prints = [print(&base), print(&other_config), print(&newer), print(&warmer)];
         let distinct: std::collections::BTreeSet<_> = prints.iter().collect();
         assert_eq!(distinct.len(), 4);
@@ -479,7 +526,8 @@ mod tests {
     #[test]
     fn a_stored_middleware_that_is_gone_is_the_operator_s_matter() {
         let mut p = stored(json!({}), json!({}));
-        p.runtime.middlewares = vec![MiddlewareUse { name: "gone".into(), ..MiddlewareUse::default() }];
+        p.runtime.middlewares =
+            vec![MiddlewareUse { name: "gone".into(), ..MiddlewareUse::default() }];
         assert_eq!(
             run(&p, json!({})).unwrap_err(),
             "resolve middleware gone: unknown middleware \"gone\""

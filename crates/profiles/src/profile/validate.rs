@@ -201,7 +201,8 @@ pub(crate) mod tests {
         p.metadata.tags = vec!["t".into(); MAX_TAGS + 1];
         p.runtime.system_prompt = "x".repeat(MAX_SYSTEM_PROMPT + 1);
         p.description = "x".repeat(MAX_DESCRIPTION + 1);
-        p.runtime.middlewares = (0..=MAX_MIDDLEWARES).map(|i| used("m", &format!("i{i}"))).collect();
+        p.runtime.middlewares =
+            (0..=MAX_MIDDLEWARES).map(|i| used("m", &format!("i{i}"))).collect();
         assert_eq!(
             texts(&p),
             [

@@ -68,7 +68,10 @@ fn decode_bundle(registries: &Value) -> Result<Vec<RegistryDraft>, Error> {
         let registry = decode_registry(entry, Some(key))?;
         // Two spellings of one slug, or a key that says another slug, would lose one of them (D21).
         if decoded.iter().any(|r| r.slug == registry.slug) {
-            return Err(Error::invalid("registry.slug", format!("duplicate registry {}", quote(key))));
+            return Err(Error::invalid(
+                "registry.slug",
+                format!("duplicate registry {}", quote(key)),
+            ));
         }
         decoded.push(registry);
     }
@@ -84,7 +87,8 @@ fn decode_registry(raw: &Object, key: Option<&String>) -> Result<RegistryDraft, 
             RegistrySlug::parse(key)
         }
         (own, Some(key)) if RegistrySlug::parse(key).ok() != RegistrySlug::parse(&own).ok() => {
-            let reason = format!("map key {} and registry slug {} must match", quote(key), quote(&own));
+            let reason =
+                format!("map key {} and registry slug {} must match", quote(key), quote(&own));
             return Err(Error::invalid("registry.slug", reason));
         }
         (own, _) => RegistrySlug::parse(&own),
@@ -144,14 +148,17 @@ fn decode_profiles(raw: Option<&Value>) -> Result<BTreeMap<ProfileSlug, Draft>, 
 }
 
 fn decode_profile(slug: &ProfileSlug, raw: &Object) -> Result<Draft, Error> {
-    let invalid = |e: serde_json::Error| Error::invalid(format!("registry.profiles[{slug}]"), e.to_string());
+    let invalid =
+        |e: serde_json::Error| Error::invalid(format!("registry.profiles[{slug}]"), e.to_string());
     let section = |name: &str| match raw.get(name) {
         None | Some(Value::Null) => Value::Object(Object::new()),
         Some(value) => value.clone(),
     };
     let mut runtime = section("runtime");
     stringify(&mut runtime, &["system_prompt"]);
-    for middleware in runtime.get_mut("middlewares").and_then(Value::as_array_mut).into_iter().flatten() {
+    for middleware in
+        runtime.get_mut("middlewares").and_then(Value::as_array_mut).into_iter().flatten()
+    {
         stringify(middleware, &["name", "id"]);
         read_bools(middleware, &["enabled"]);
     }
@@ -159,7 +166,12 @@ fn decode_profile(slug: &ProfileSlug, raw: &Object) -> Result<Draft, Error> {
     read_bools(&mut policy, &["allow_overrides", "read_only"]);
     let extensions = match section("extensions") {
         Value::Object(extensions) => extensions,
-        _ => return Err(Error::invalid(format!("registry.profiles[{slug}].extensions"), "must be a mapping")),
+        _ => {
+            return Err(Error::invalid(
+                format!("registry.profiles[{slug}].extensions"),
+                "must be a mapping",
+            ));
+        }
     };
     let tags = section("metadata").get("tags").cloned().unwrap_or(Value::Array(Vec::new()));
     Ok(Draft {
@@ -177,7 +189,8 @@ fn decode_legacy(root: &Object, fallback: &RegistrySlug) -> Result<RegistryDraft
     let mut profiles = BTreeMap::new();
     let mut first = None;
     for (key, sections) in root {
-        let slug = ProfileSlug::parse(key).map_err(|e| Error::invalid("profile.slug", e.to_string()))?;
+        let slug =
+            ProfileSlug::parse(key).map_err(|e| Error::invalid("profile.slug", e.to_string()))?;
         let Value::Object(sections) = sections else {
             let reason = format!("legacy profile {} must map to section settings", quote(key));
             return Err(Error::invalid("", reason));
@@ -257,7 +270,11 @@ pub fn encode<'a>(
     serde_saphyr::to_string_with_options(&root, options).map_err(|e| Error::Internal(e.to_string()))
 }
 
-fn encode_registry(slug: &RegistrySlug, head: &RegistryHead, profiles: Vec<&Profile>) -> Result<Value, Error> {
+fn encode_registry(
+    slug: &RegistrySlug,
+    head: &RegistryHead,
+    profiles: Vec<&Profile>,
+) -> Result<Value, Error> {
     let mut registry = Object::new();
     registry.insert("slug".into(), slug.as_str().into());
     let mut put = |key: &str, value: Value| {
@@ -311,7 +328,8 @@ mod tests {
 
     #[test]
     fn the_format_is_told_by_the_root_keys() {
-        let single = decode_text("slug: team\nprofiles: {a: {}}\ndefault_profile_slug: a\n").unwrap();
+        let single =
+            decode_text("slug: team\nprofiles: {a: {}}\ndefault_profile_slug: a\n").unwrap();
         assert_eq!(single[0].slug.as_str(), "team");
         let bundle = decode_text("registries:\n  b: {}\n  A: {slug: a}\n").unwrap();
         assert_eq!(bundle.iter().map(|r| r.slug.as_str()).collect::<Vec<_>>(), ["a", "b"]);
@@ -329,10 +347,22 @@ mod tests {
             ("registries: {a: 5}", "validation error: registry \"a\" must be a mapping"),
             ("a: 5", "validation error: legacy profile \"a\" must map to section settings"),
             ("profiles: {}", "validation error (registry.slug): must not be empty"),
-            ("slug: t\nprofiles: {a: {}}", "validation error (registry.default_profile_slug): must be set when profiles are present"),
-            ("slug: t\ndefault_profile_slug: b\nprofiles: {a: {}}", "validation error (registry.default_profile_slug): default profile does not exist in registry"),
-            ("slug: t\ndefault_profile_slug: a\nprofiles: {a: null}", "validation error (registry.profiles[a]): must not be nil"),
-            ("slug: t\ndefault_profile_slug: a\nprofiles: {a: {slug: b}}", "validation error (registry.profiles[a].slug): map key and profile slug must match"),
+            (
+                "slug: t\nprofiles: {a: {}}",
+                "validation error (registry.default_profile_slug): must be set when profiles are present",
+            ),
+            (
+                "slug: t\ndefault_profile_slug: b\nprofiles: {a: {}}",
+                "validation error (registry.default_profile_slug): default profile does not exist in registry",
+            ),
+            (
+                "slug: t\ndefault_profile_slug: a\nprofiles: {a: null}",
+                "validation error (registry.profiles[a]): must not be nil",
+            ),
+            (
+                "slug: t\ndefault_profile_slug: a\nprofiles: {a: {slug: b}}",
+                "validation error (registry.profiles[a].slug): map key and profile slug must match",
+            ),
         ] {
             assert_eq!(decode_text(text).unwrap_err(), expected);
         }
@@ -343,8 +373,16 @@ mod tests {
     #[test]
     fn c10_d21_names_that_collide_after_normalisation_are_refused() {
         let text = "slug: t\ndefault_profile_slug: a\nprofiles: {A: {}, a: {}}";
-        assert!(decode_text(text).unwrap_err().contains("duplicate profile slug after normalization: \"a\""));
-        assert!(decode_text("registries: {A: {}, a: {}}").unwrap_err().contains("duplicate registry \"a\""));
+        assert!(
+            decode_text(text)
+                .unwrap_err()
+                .contains("duplicate profile slug after normalization: \"a\"")
+        );
+        assert!(
+            decode_text("registries: {A: {}, a: {}}")
+                .unwrap_err()
+                .contains("duplicate registry \"a\"")
+        );
         assert!(decode_text("registries: {a: {slug: b}}").unwrap_err().contains("must match"));
     }
 
@@ -358,7 +396,12 @@ mod tests {
         assert_eq!(draft.runtime.middlewares[0].enabled, Some(false));
         let payload = &draft.extensions["x.y@v1"];
         assert_eq!(*payload, json!({"a": "yes", "b": 16, "c": 8, "d": "2026-02-25", "e": 1.5}));
-        assert!(decode_text("slug: a\ndefault_profile_slug: a\nprofiles: {a: {extensions: {x.y@v1: .inf}}}").is_err());
+        assert!(
+            decode_text(
+                "slug: a\ndefault_profile_slug: a\nprofiles: {a: {extensions: {x.y@v1: .inf}}}"
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -377,7 +420,8 @@ mod tests {
             json!({"middleware.sqlite_config@v1": {"instances": {"index:0": {"max_rows": 5}}}, "vendor.x@v1": {"k": "no"}})
         );
         let slug = RegistrySlug::parse("t").unwrap();
-        let head = RegistryHead { default_profile: Some(profile.slug.clone()), ..RegistryHead::default() };
+        let head =
+            RegistryHead { default_profile: Some(profile.slug.clone()), ..RegistryHead::default() };
         let encoded = encode([(&slug, &head, vec![&profile])]).unwrap();
         assert!(encoded.starts_with("registries:\n    t:\n"), "{encoded}");
         assert!(encoded.contains("system_prompt: |"), "{encoded}");

@@ -93,8 +93,12 @@ pub(super) fn create_profile(
     // reported at its place, after the configurations.
     let slug = ProfileSlug::parse(&request.slug);
     let placeholder = || ProfileSlug::parse("draft").map_err(|e| Error::Internal(e.to_string()));
-    let checked =
-        draft::check(slug.clone().or_else(|_| placeholder())?, request.draft, catalog, Writer::Client);
+    let checked = draft::check(
+        slug.clone().or_else(|_| placeholder())?,
+        request.draft,
+        catalog,
+        Writer::Client,
+    );
     if let Some(problems) = checked.config_problems() {
         return Err(Error::Validation(problems));
     }
@@ -125,13 +129,18 @@ pub(super) fn create_profile(
                 return Err(Error::PreconditionFailed { etag: String::new() });
             }
             if state.len() >= MAX_PROFILES {
-                return Err(Error::Validation(vec![too_much("registry.profiles", MAX_PROFILES, "items")]));
+                return Err(Error::Validation(vec![too_much(
+                    "registry.profiles",
+                    MAX_PROFILES,
+                    "items",
+                )]));
             }
             let mut head = touch_head(state.head(), stamp);
             if set_default || state.is_empty() {
                 head.default_profile = Some(slug.clone());
             }
-            let before = Metadata { version: state.last_version(&slug), ..profile.metadata.clone() };
+            let before =
+                Metadata { version: state.last_version(&slug), ..profile.metadata.clone() };
             Ok(vec![profile_change(state, Operation::Create, profile, &before, head, stamp)])
         }
     };
@@ -170,7 +179,8 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
         if changes_nothing {
             return Ok(vec![default_change(state, profile, head, stamp)]);
         }
-        let before = Metadata { tags: checked.profile.metadata.tags.clone(), ..profile.metadata.clone() };
+        let before =
+            Metadata { tags: checked.profile.metadata.tags.clone(), ..profile.metadata.clone() };
         Ok(vec![profile_change(state, Operation::Update, checked.profile, &before, head, stamp)])
     };
     Decision { registry, slug: Some(slug), decide: Box::new(decide) }
@@ -262,7 +272,14 @@ pub(super) fn bootstrap(
             for profile in profiles {
                 let last = existing.map_or(0, |state| state.last_version(&profile.slug));
                 let before = Metadata { version: last, ..profile.metadata.clone() };
-                changes.push(change(registry.clone(), Operation::Create, profile, &before, head.clone(), stamp));
+                changes.push(change(
+                    registry.clone(),
+                    Operation::Create,
+                    profile,
+                    &before,
+                    head.clone(),
+                    stamp,
+                ));
             }
             Ok(changes)
         }
@@ -270,7 +287,10 @@ pub(super) fn bootstrap(
     Decision { registry, slug: None, decide: Box::new(decide) }
 }
 
-fn find_registry<'a>(snapshot: &'a Snapshot, slug: &RegistrySlug) -> Result<&'a Arc<RegistryState>, Error> {
+fn find_registry<'a>(
+    snapshot: &'a Snapshot,
+    slug: &RegistrySlug,
+) -> Result<&'a Arc<RegistryState>, Error> {
     snapshot.registry(slug).ok_or(Error::RegistryNotFound)
 }
 
@@ -337,7 +357,12 @@ fn change(
     }
 }
 
-fn default_change(state: &RegistryState, profile: &Profile, head: RegistryHead, stamp: &Stamp) -> Change {
+fn default_change(
+    state: &RegistryState,
+    profile: &Profile,
+    head: RegistryHead,
+    stamp: &Stamp,
+) -> Change {
     Change {
         id: 0,
         registry: state.slug().clone(),

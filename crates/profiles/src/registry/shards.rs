@@ -39,9 +39,8 @@ impl Shards {
 
 /// FNV-1a; the maps inside have their own keyed hash, so that crafted slugs can at worst share a shard.
 fn place(slug: &ProfileSlug) -> usize {
-    let hash = slug
-        .as_str()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = slug.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| {
+        (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
     usize::try_from((hash ^ (hash >> 32)) % SHARDS as u64).unwrap_or(0)
 }

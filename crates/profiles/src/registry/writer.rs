@@ -98,13 +98,17 @@ impl Worker {
         while open {
             let mut group = Vec::new();
             match messages.recv_timeout(POLL) {
-                Ok(Message::Execute(command, answer, place)) => group.push((command, answer, place)),
+                Ok(Message::Execute(command, answer, place)) => {
+                    group.push((command, answer, place))
+                }
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => open = false,
                 Err(RecvTimeoutError::Timeout) => self.poll(),
             }
             while !group.is_empty() && group.len() < GROUP {
                 match messages.try_recv() {
-                    Ok(Message::Execute(command, answer, place)) => group.push((command, answer, place)),
+                    Ok(Message::Execute(command, answer, place)) => {
+                        group.push((command, answer, place))
+                    }
                     Ok(Message::Close) => {
                         open = false;
                         break;
@@ -164,7 +168,10 @@ impl Worker {
     }
 
     /// Runs the commands in one transaction. An error means that nothing of it is there.
-    fn transact(&mut self, commands: Vec<Command>) -> Result<Vec<Result<Written, Error>>, StoreError> {
+    fn transact(
+        &mut self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Result<Written, Error>>, StoreError> {
         if let Some(error) = &self.fenced {
             return Err(error.clone());
         }

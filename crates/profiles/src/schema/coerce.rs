@@ -82,7 +82,9 @@ pub enum Member<'a> {
 /// Looks up a member. An absent `additionalProperties` forbids: stricter than JSON Schema, as the contract is.
 #[must_use]
 pub fn member<'a>(schema: &'a Value, key: &str) -> Member<'a> {
-    if let Some(property) = schema.get("properties").and_then(|p| p.get(key)).filter(|p| p.is_object()) {
+    if let Some(property) =
+        schema.get("properties").and_then(|p| p.get(key)).filter(|p| p.is_object())
+    {
         return Member::Schema(property);
     }
     match schema.get("additionalProperties") {
@@ -141,7 +143,8 @@ fn coerce_object(schema: &Value, value: &Value) -> Result<Object, String> {
         if coerced.contains_key(name) {
             continue;
         }
-        let default = schema.get("properties").and_then(|p| p.get(name)).and_then(|p| p.get("default"));
+        let default =
+            schema.get("properties").and_then(|p| p.get(name)).and_then(|p| p.get("default"));
         match default {
             Some(default) => coerced.insert(name.to_owned(), default.clone()),
             None => return Err(format!("missing required field {}", quote(name))),
@@ -152,7 +155,9 @@ fn coerce_object(schema: &Value, value: &Value) -> Result<Object, String> {
 
 fn coerce_array(schema: &Value, value: &Value) -> Result<Value, String> {
     let Value::Array(items) = value else { return Err("must be an array".into()) };
-    let Some(schema) = schema.get("items").filter(|s| s.is_object()) else { return Ok(value.clone()) };
+    let Some(schema) = schema.get("items").filter(|s| s.is_object()) else {
+        return Ok(value.clone());
+    };
     let coerced = items
         .iter()
         .enumerate()

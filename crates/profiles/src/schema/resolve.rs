@@ -116,7 +116,10 @@ pub struct Resolved {
     pub paths: BTreeMap<String, PathTrace>,
 }
 
-fn values_only<S: serde::Serializer>(paths: &BTreeMap<String, PathTrace>, s: S) -> Result<S::Ok, S::Error> {
+fn values_only<S: serde::Serializer>(
+    paths: &BTreeMap<String, PathTrace>,
+    s: S,
+) -> Result<S::Ok, S::Error> {
     s.collect_seq(paths.values())
 }
 
@@ -157,14 +160,20 @@ pub fn resolve(
         payload: Some(payload),
     });
 
-    let mut resolved = Resolved { config: Object::new(), sources: Vec::new(), paths: BTreeMap::new() };
+    let mut resolved =
+        Resolved { config: Object::new(), sources: Vec::new(), paths: BTreeMap::new() };
     for source in defaults.into_iter().chain(sources) {
         apply_source(&label, document, &source, &mut resolved)?;
     }
     finish(&label, document, schema, resolved)
 }
 
-fn apply_source(label: &str, schema: &Value, source: &Source, out: &mut Resolved) -> Result<(), ResolveError> {
+fn apply_source(
+    label: &str,
+    schema: &Value,
+    source: &Source,
+    out: &mut Resolved,
+) -> Result<(), ResolveError> {
     let origin = format!("{}[{}]", source.name, source.layer.as_str());
     if source.name.trim().is_empty() {
         return Err(plain("middleware config source name is empty"));
@@ -179,19 +188,27 @@ fn apply_source(label: &str, schema: &Value, source: &Source, out: &mut Resolved
         }
     };
     let mut writes = Vec::new();
-    project(schema, payload, "", &mut writes).map_err(|(pointer, keyword, detail)| ResolveError {
-        text: format!("project middleware {label} payload for source {origin}: {detail}"),
-        pointer,
-        keyword,
+    project(schema, payload, "", &mut writes).map_err(|(pointer, keyword, detail)| {
+        ResolveError {
+            text: format!("project middleware {label} payload for source {origin}: {detail}"),
+            pointer,
+            keyword,
+        }
     })?;
     writes.sort_by(|a, b| a.path.cmp(&b.path));
     out.sources.push(Contribution { name: source.name.clone(), layer: source.layer });
     for write in writes {
-        let value = coerce(write.schema.unwrap_or(&Value::Null), &write.value).map_err(|detail| ResolveError {
-            text: format!("coerce middleware {label} payload at {} from source {origin}: {detail}", write.path),
-            keyword: if detail.starts_with("must be one of") { "enum" } else { "type" },
-            pointer: write.path.clone(),
-        })?;
+        let value =
+            coerce(write.schema.unwrap_or(&Value::Null), &write.value).map_err(|detail| {
+                ResolveError {
+                    text: format!(
+                        "coerce middleware {label} payload at {} from source {origin}: {detail}",
+                        write.path
+                    ),
+                    keyword: if detail.starts_with("must be one of") { "enum" } else { "type" },
+                    pointer: write.path.clone(),
+                }
+            })?;
         let schema_type = write.schema.map_or(Type::Untyped, type_of).as_str();
         let step = Step {
             source: source.name.clone(),
@@ -205,7 +222,8 @@ fn apply_source(label: &str, schema: &Value, source: &Source, out: &mut Resolved
         // What stood below a replaced value is gone from the configuration, so it goes from the trace too (D16).
         let below = format!("{}/", write.path);
         out.paths.retain(|path, _| !path.starts_with(&below));
-        let fresh = || PathTrace { path: write.path.clone(), value: Value::Null, steps: Vec::new() };
+        let fresh =
+            || PathTrace { path: write.path.clone(), value: Value::Null, steps: Vec::new() };
         let trace = out.paths.entry(write.path.clone()).or_insert_with(fresh);
         trace.value = value;
         trace.steps.push(step);
@@ -213,7 +231,12 @@ fn apply_source(label: &str, schema: &Value, source: &Source, out: &mut Resolved
     Ok(())
 }
 
-fn finish(label: &str, document: &Value, schema: &Schema, mut out: Resolved) -> Result<Resolved, ResolveError> {
+fn finish(
+    label: &str,
+    document: &Value,
+    schema: &Schema,
+    mut out: Resolved,
+) -> Result<Resolved, ResolveError> {
     let invalid = |pointer: String, keyword, detail: String| ResolveError {
         text: format!("final middleware {label} config validation failed: {detail}"),
         pointer,
@@ -276,7 +299,9 @@ fn project_at<'a>(
             Member::Broken => return Err((path, "invalid", BROKEN_SCHEMA.into())),
         };
         match (member, value) {
-            (Some(schema), Value::Object(object)) if type_of(schema) == Type::Object && !object.is_empty() => {
+            (Some(schema), Value::Object(object))
+                if type_of(schema) == Type::Object && !object.is_empty() =>
+            {
                 project_at(schema, object, &path, &keys, writes)?;
             }
             (schema, value) => writes.push(Write { path, keys, value: value.clone(), schema }),
@@ -306,7 +331,10 @@ fn put(object: &mut Object, keys: &[String], value: Value) {
 /// The defaults of a schema: its own `default` hides those inside it.
 fn defaults(schema: &Value) -> Option<Value> {
     if let Some(default) = schema.get("default") {
-        return default.as_object().filter(|object| !object.is_empty()).map(|object| object.clone().into());
+        return default
+            .as_object()
+            .filter(|object| !object.is_empty())
+            .map(|object| object.clone().into());
     }
     let collected = collect_defaults(schema);
     (!collected.is_empty()).then(|| collected.into())
@@ -344,7 +372,8 @@ mod tests {
 
     #[test]
     fn layers_merge_by_precedence_and_the_trace_is_the_contract_s_example() {
-        let schema = json!({"type": "object", "properties": {"a": {"type": "integer", "default": 1}}});
+        let schema =
+            json!({"type": "object", "properties": {"a": {"type": "integer", "default": 1}}});
         let sources = vec![
             source("q", Layer::Request, json!({"a": 4})),
             source("p", Layer::Profile, json!({"a": "3"})),
@@ -364,7 +393,10 @@ mod tests {
                 step("p", "profile", json!("3"), 3), step("q", "request", json!(4), 4)]}],
         });
         assert_eq!(serde_json::to_value(&resolved).unwrap(), expected);
-        assert_eq!(serde_json::to_string(&resolved).unwrap(), serde_json::to_string(&resolved).unwrap());
+        assert_eq!(
+            serde_json::to_string(&resolved).unwrap(),
+            serde_json::to_string(&resolved).unwrap()
+        );
     }
 
     #[test]
@@ -373,13 +405,28 @@ mod tests {
             "n": {"type": "integer", "minimum": 1}, "o": {"type": "object", "properties": {"p": {"type": "boolean"}}}},
             "required": ["n"], "additionalProperties": false});
         for (payload, text) in [
-            (json!({"z": 1}), "project middleware m#x payload for source s[profile]: path /z is not allowed by schema"),
-            (json!({"n": "x"}), "coerce middleware m#x payload at /n from source s[profile]: must be an integer"),
-            (json!({"o": {"p": 3}}), "coerce middleware m#x payload at /o/p from source s[profile]: must be a boolean"),
-            (json!({"o": {"p": true}}), "final middleware m#x config validation failed: missing required field \"n\""),
+            (
+                json!({"z": 1}),
+                "project middleware m#x payload for source s[profile]: path /z is not allowed by schema",
+            ),
+            (
+                json!({"n": "x"}),
+                "coerce middleware m#x payload at /n from source s[profile]: must be an integer",
+            ),
+            (
+                json!({"o": {"p": 3}}),
+                "coerce middleware m#x payload at /o/p from source s[profile]: must be a boolean",
+            ),
+            (
+                json!({"o": {"p": true}}),
+                "final middleware m#x config validation failed: missing required field \"n\"",
+            ),
             (json!([1]), "resolve middleware m#x source s[profile]: must be an object"),
         ] {
-            assert_eq!(run(schema.clone(), vec![source("s", Layer::Profile, payload)]).unwrap_err(), text);
+            assert_eq!(
+                run(schema.clone(), vec![source("s", Layer::Profile, payload)]).unwrap_err(),
+                text
+            );
         }
     }
 
@@ -400,9 +447,18 @@ mod tests {
         ] {
             let error = run(schema.clone(), vec![source("s", Layer::Profile, payload.clone())]);
             let error = error.expect_err(&payload.to_string());
-            assert!(error.starts_with("final middleware m#x config validation failed: /"), "{error}");
+            assert!(
+                error.starts_with("final middleware m#x config validation failed: /"),
+                "{error}"
+            );
         }
-        assert!(run(schema, vec![source("s", Layer::Profile, json!({"n": "3", "s": "ab", "l": [1], "c": 5}))]).is_ok());
+        assert!(
+            run(
+                schema,
+                vec![source("s", Layer::Profile, json!({"n": "3", "s": "ab", "l": [1], "c": 5}))]
+            )
+            .is_ok()
+        );
     }
 
     #[test]

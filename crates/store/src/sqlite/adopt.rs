@@ -57,7 +57,13 @@ fn changes_of(adopted: Adopted, first_id: u64, at_ms: i64) -> Vec<Change> {
             note.truncate(note.floor_char_boundary(NOTE - 3));
             note.push_str("...");
         }
-        Stamp { actor: "collodi".into(), source: "adoption".into(), note, request_id: String::new(), at_ms }
+        Stamp {
+            actor: "collodi".into(),
+            source: "adoption".into(),
+            note,
+            request_id: String::new(),
+            at_ms,
+        }
     };
     let registry = Change {
         id: first_id,
@@ -70,16 +76,17 @@ fn changes_of(adopted: Adopted, first_id: u64, at_ms: i64) -> Vec<Change> {
         head: head.clone(),
         stamp: stamp(&repairs),
     };
-    let profiles = profiles.into_iter().zip(first_id + 1..).map(|((profile, repairs), id)| Change {
-        id,
-        registry: slug.clone(),
-        operation: Operation::Adopt,
-        slug: Some(profile.slug.clone()),
-        version: profile.metadata.version,
-        content_hash: profile.content_hash(),
-        profile: Some(Arc::new(profile)),
-        head: head.clone(),
-        stamp: stamp(&repairs),
-    });
+    let profiles =
+        profiles.into_iter().zip(first_id + 1..).map(|((profile, repairs), id)| Change {
+            id,
+            registry: slug.clone(),
+            operation: Operation::Adopt,
+            slug: Some(profile.slug.clone()),
+            version: profile.metadata.version,
+            content_hash: profile.content_hash(),
+            profile: Some(Arc::new(profile)),
+            head: head.clone(),
+            stamp: stamp(&repairs),
+        });
     std::iter::once(registry).chain(profiles).collect()
 }

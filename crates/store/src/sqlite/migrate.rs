@@ -47,7 +47,9 @@ pub(crate) fn open(
         return Err(StoreError::new(StoreErrorKind::Corrupt, text));
     }
     let mut connection = connect(path, Access::Write)?;
-    if !matches!(found, Found::Nothing | Found::Ours(_)) || matches!(found, Found::Ours(v) if v < newest) {
+    if !matches!(found, Found::Nothing | Found::Ours(_))
+        || matches!(found, Found::Ours(v) if v < newest)
+    {
         let kept = snapshot_beside(&connection, path, found)?;
         tracing::info!(snapshot = %kept.display(), "kept a snapshot of the database before changing its schema");
     }
@@ -64,7 +66,8 @@ fn migrate(
 ) -> Result<(), StoreError> {
     let doing = format!("migrate {}", path.display());
     let fail = |e: rusqlite::Error| failed(&doing, &e);
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
     let version: i64 =
         transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
     if version == 0 {
@@ -75,17 +78,25 @@ fn migrate(
         let checksum = sha256_hex(migration.sql);
         if number <= version {
             let recorded: String = transaction
-                .query_row("SELECT sha256 FROM migrations WHERE version = ?1", [number], |row| row.get(0))
+                .query_row("SELECT sha256 FROM migrations WHERE version = ?1", [number], |row| {
+                    row.get(0)
+                })
                 .map_err(fail)?;
             if recorded != checksum {
-                let text = format!("{}: migration {number} is not the one this program knows", path.display());
+                let text = format!(
+                    "{}: migration {number} is not the one this program knows",
+                    path.display()
+                );
                 return Err(StoreError::new(StoreErrorKind::Corrupt, text));
             }
             continue;
         }
         transaction.execute_batch(migration.sql).map_err(fail)?;
         transaction
-            .execute("INSERT INTO migrations VALUES (?1, ?2, ?3)", params![number, migration.name, checksum])
+            .execute(
+                "INSERT INTO migrations VALUES (?1, ?2, ?3)",
+                params![number, migration.name, checksum],
+            )
             .map_err(fail)?;
         transaction.pragma_update(None, "user_version", number).map_err(fail)?;
     }
@@ -97,12 +108,17 @@ fn migrate(
 }
 
 /// `profiles.db.before-adoption-1` stands beside the file; an existing snapshot is never overwritten.
-fn snapshot_beside(connection: &Connection, path: &Path, found: Found) -> Result<PathBuf, StoreError> {
+fn snapshot_beside(
+    connection: &Connection,
+    path: &Path,
+    found: Found,
+) -> Result<PathBuf, StoreError> {
     let label = match found {
         Found::Ours(version) => format!("v{version}"),
         _ => "adoption".to_owned(),
     };
-    let free = (1..).map(|n| with_suffix(path, &format!(".before-{label}-{n}"))).find(|p| !p.exists());
+    let free =
+        (1..).map(|n| with_suffix(path, &format!(".before-{label}-{n}"))).find(|p| !p.exists());
     let target = free.unwrap_or_else(|| with_suffix(path, ".before"));
     let partial = with_suffix(&target, &format!(".{}.tmp", std::process::id()));
     let doing = format!("take a snapshot of {}", path.display());

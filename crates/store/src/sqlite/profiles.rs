@@ -48,7 +48,9 @@ impl SqliteProfiles {
                 StoreError::new(StoreErrorKind::Other, format!("create {}: {e}", folder.display()))
             })?;
         }
-        migrate::open(path, &SCHEMA, |connection| adopt::adopt_reference(connection, catalog, now_ms))?;
+        migrate::open(path, &SCHEMA, |connection| {
+            adopt::adopt_reference(connection, catalog, now_ms)
+        })?;
         let reader = Mutex::new(connect(path, Access::Read)?);
         Ok(Self { path: path.to_owned(), reader })
     }
@@ -122,7 +124,9 @@ impl ProfileStore for SqliteProfiles {
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read("read the audit log", |connection| {
-            let sql = format!("SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.id > ?1 ORDER BY c.id LIMIT ?2");
+            let sql = format!(
+                "SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.id > ?1 ORDER BY c.id LIMIT ?2"
+            );
             read_changes(connection, &sql, params![signed(after), limit])
         })
     }
@@ -162,7 +166,8 @@ fn load(connection: &Connection) -> Result<Contents, ReadError> {
             registry.deleted.insert(slug, version);
             continue;
         }
-        let profile = parse_document(row.get_ref(5)?.as_str().unwrap_or_default()).map_err(broken)?;
+        let profile =
+            parse_document(row.get_ref(5)?.as_str().unwrap_or_default()).map_err(broken)?;
         if profile.content_hash() != row.get::<_, String>(6)? {
             return Err(broken("the document does not match its hash".into()));
         }
@@ -175,8 +180,9 @@ fn load(connection: &Connection) -> Result<Contents, ReadError> {
 }
 
 fn read_heads(connection: &Connection) -> Result<BTreeMap<RegistrySlug, RegistryHead>, ReadError> {
-    let mut statement = connection
-        .prepare_cached("SELECT slug, display_name, description, default_profile, metadata FROM registries")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT slug, display_name, description, default_profile, metadata FROM registries",
+    )?;
     let mut rows = statement.query([])?;
     let mut heads = BTreeMap::new();
     while let Some(row) = rows.next()? {
@@ -187,7 +193,8 @@ fn read_heads(connection: &Connection) -> Result<BTreeMap<RegistrySlug, Registry
             description: row.get(2)?,
             default_profile: ProfileSlug::parse_optional(&row.get::<_, String>(3)?)
                 .map_err(|e| broken(e.to_string()))?,
-            metadata: serde_json::from_str(&row.get::<_, String>(4)?).map_err(|e| broken(e.to_string()))?,
+            metadata: serde_json::from_str(&row.get::<_, String>(4)?)
+                .map_err(|e| broken(e.to_string()))?,
         };
         heads.insert(slug, head);
     }
@@ -223,12 +230,16 @@ fn read_changes(
     Ok(changes)
 }
 
-fn read_change(row: &Row<'_>, heads: &BTreeMap<RegistrySlug, RegistryHead>) -> Result<Change, ReadError> {
+fn read_change(
+    row: &Row<'_>,
+    heads: &BTreeMap<RegistrySlug, RegistryHead>,
+) -> Result<Change, ReadError> {
     let id: i64 = row.get(0)?;
     let broken = |detail: String| ReadError::row("changes", id, detail);
     let registry = read_registry(row, 1)?;
     let word: String = row.get(2)?;
-    let operation = Operation::parse(&word).ok_or_else(|| broken(format!("unknown operation {word}")))?;
+    let operation =
+        Operation::parse(&word).ok_or_else(|| broken(format!("unknown operation {word}")))?;
     let stamp = Stamp {
         actor: row.get(9)?,
         source: row.get(10)?,
@@ -248,12 +259,14 @@ fn read_change(row: &Row<'_>, heads: &BTreeMap<RegistrySlug, RegistryHead>) -> R
         head.metadata.source.clone_from(&stamp.source);
     }
     let document: Option<String> = row.get(7)?;
-    let profile = document.map(|text| parse_document(&text).map(Arc::new)).transpose().map_err(broken)?;
+    let profile =
+        document.map(|text| parse_document(&text).map(Arc::new)).transpose().map_err(broken)?;
     Ok(Change {
         id: unsigned(id),
         registry,
         operation,
-        slug: ProfileSlug::parse_optional(&row.get::<_, String>(3)?).map_err(|e| broken(e.to_string()))?,
+        slug: ProfileSlug::parse_optional(&row.get::<_, String>(3)?)
+            .map_err(|e| broken(e.to_string()))?,
         version: unsigned(row.get(4)?),
         profile,
         content_hash: row.get(8)?,

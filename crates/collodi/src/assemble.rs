@@ -1,0 +1,184 @@
+//! Puts the parts together and serves: the only place that names every crate.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use collodi_api::access::Access;
+use collodi_api::{App, Mount, Release};
+use collodi_chat::{Conversations, Outside};
+use collodi_models::Providers;
+use collodi_profiles::registry::{Clock, Options};
+use collodi_profiles::{Author, Registry, RegistrySlug};
+use collodi_store::SqliteProfiles;
+use collodi_store::lock::Lock;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+
+/// Starts the log: standard error or a file, text or JSON, never a secret.
+///
+/// # Errors
+/// An unknown level, or a file that cannot be opened.
+pub(crate) fn start_logging(config: &Config) -> Result<()> {
+    use tracing_subscriber::fmt;
+    let v = &config.values;
+    let level = match v.log_level.trim().to_ascii_lowercase().as_str() {
+        "fatal" => "error".to_owned(),
+        level @ ("trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),
+        other => {
+            return Err(anyhow!(
+                "--log-level {other}: expected trace, debug, info, warn, error or fatal"
+            ));
+        }
+    };
+    let filter = tracing_subscriber::EnvFilter::new(format!(
+        "warn,collodi={level},collodi_api={level},collodi_chat={level},collodi_models={level},collodi_profiles={level},collodi_store={level}"
+    ));
+    let writer = match v.log_file.as_str() {
+        "" => fmt::writer::BoxMakeWriter::new(std::io::stderr),
+        path => {
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            fmt::writer::BoxMakeWriter::new(Mutex::new(
+                file.with_context(|| format!("open {path}"))?,
+            ))
+        }
+    };
+    let colour = v.log_file.is_empty() && std::io::stderr().is_terminal();
+    let log =
+        fmt::Subscriber::builder().with_env_filter(filter).with_writer(writer).with_ansi(colour);
+    if v.log_format == "json" {
+        log.json().flatten_event(true).init()
+    } else {
+        log.init()
+    }
+    Ok(())
+}
+
+/// Opens everything, serves until a signal, and stops gracefully.
+///
+/// # Errors
+/// The named cause of a start that fails.
+pub(crate) async fn serve(mut config: Config) -> Result<()> {
+    let clock: Clock = Arc::new(now_ms);
+    let chat_path = config.chat_path()?;
+    std::fs::create_dir_all(&config.values.data_dir)
+        .with_context(|| format!("create {}", config.values.data_dir.display()))?;
+    let _lock = Lock::acquire(&chat_path)?;
+    let registry = Arc::new(open_registry(&config, clock.clone())?);
+    bootstrap(&registry).await?;
+
+    let pace = Duration::from_millis(config.values.demo_pace_ms);
+    let local = config.values.allow_local_providers;
+    let address = config.address()?;
+    let access = access(&config, address)?;
+    let keys = std::mem::take(&mut config.keys);
+    let providers = Providers::new(config.settings.clone(), keys, local, pace)
+        .map_err(|e| anyhow!("set up providers: {e}"))?;
+    let model = providers.describe();
+    let outside = Outside { clock, new_id: Arc::new(new_id), models: Arc::new(providers) };
+    let mount = Mount {
+        root: config.root(),
+        insecure_cookies: config.values.insecure_cookies,
+        ..Mount::default()
+    };
+    let conversations = Arc::new(Conversations::new(outside));
+    let app = Arc::new(App::new(registry.clone(), conversations, access, mount, release()));
+
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    banner(&config, listener.local_addr()?, &registry, &model);
+    let patience = Duration::from_secs(config.values.shutdown_seconds);
+    collodi_api::serve::serve(app, listener, stop_signal()?, patience).await;
+    Ok(())
+}
+
+fn open_registry(config: &Config, clock: Clock) -> Result<Registry> {
+    let mut catalog = collodi_tools::catalog().map_err(|e| anyhow!("build the catalog: {e}"))?;
+    if config.values.allow_local_providers {
+        catalog.allow_local_providers();
+    }
+    let catalog = Arc::new(catalog);
+    let path = config.profiles_path();
+    let store = SqliteProfiles::open(&path, &catalog, clock())?;
+    let default_registry = RegistrySlug::parse("default")?;
+    let options = Options { catalog, settings: config.settings.clone(), default_registry, clock };
+    Ok(Registry::open(Arc::new(store), options)?)
+}
+
+/// The profiles that a new registry starts with (chapter 20 §7).
+async fn bootstrap(registry: &Registry) -> Result<()> {
+    let seed = collodi_tools::seed(registry.default_registry().clone()).map_err(|e| anyhow!(e))?;
+    let author =
+        Author { actor: "web-chat".into(), source: "bootstrap".into(), ..Author::default() };
+    registry.bootstrap(seed, author).await.context("create the first profiles")?;
+    Ok(())
+}
+
+fn access(config: &Config, address: SocketAddr) -> Result<Access> {
+    let v = &config.values;
+    let access = Access::open(address.ip().is_loopback(), v.allowed_origin.clone());
+    if v.auth_tokens.is_empty() {
+        return Ok(access);
+    }
+    let text = std::fs::read_to_string(&v.auth_tokens)
+        .with_context(|| format!("read {}", v.auth_tokens))?;
+    access.with_tokens(&text).map_err(|reason| anyhow!("{}: {reason}", v.auth_tokens))
+}
+
+fn release() -> Release {
+    Release {
+        product: "collodi",
+        release: env!("CARGO_PKG_VERSION"),
+        revision: option_env!("COLLODI_REVISION").unwrap_or_default(),
+        contract: "web-chat/2026-02",
+        schema_version: 1,
+        apps: &["web-chat"],
+    }
+}
+
+/// What an operator sees first: where it is, what it keeps, who answers, what to do next.
+#[expect(clippy::print_stderr, reason = "the banner is for the person who started the server")]
+fn banner(config: &Config, address: SocketAddr, registry: &Registry, model: &str) {
+    let url = format!("http://{address}{}/", config.root());
+    let profiles: usize = registry.snapshot().registries().map(|state| state.len()).sum();
+    eprintln!(
+        "collodi {} serves {url}\n  profiles  {} ({profiles} profiles)\n  chats     in memory in this version\n  \
+         model     {model}\n  next      curl -s {url}api/chat/profiles\n  stop      Ctrl-C",
+        env!("CARGO_PKG_VERSION"),
+        config.profiles_path().display(),
+    );
+    if model.starts_with("offline") {
+        eprintln!(
+            "  hint      set OPENAI_API_KEY, or --openai-base-url for a server of your own, for real answers"
+        );
+    }
+    for warning in &config.warnings {
+        eprintln!("  warning   {warning}");
+    }
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[expect(clippy::disallowed_methods, reason = "these are the ids that everything else is given")]
+fn new_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

@@ -1,0 +1,155 @@
+//! What can be typed. The flags are read off `config.default.toml`, so that a setting has one home: its key, its default
+//! and its sentence; provider settings come from the table that profiles are validated with.
+
+use clap::{Arg, ArgAction, Command};
+use collodi_profiles::settings::{Kind, SECTIONS};
+use toml::Value;
+
+/// The lowest layer, compiled in.
+pub(crate) const DEFAULTS: &str = include_str!("../../../config.default.toml");
+
+/// One setting of the default file.
+pub(crate) struct Setting {
+    pub(crate) name: String,
+    pub(crate) help: String,
+    pub(crate) default: Value,
+}
+
+/// The settings in the order of the file, with the comment above each as its help.
+pub(crate) fn settings() -> Vec<Setting> {
+    let mut settings = Vec::new();
+    let mut help = String::new();
+    for line in DEFAULTS.lines() {
+        if let Some(comment) = line.strip_prefix('#') {
+            help = comment.trim().to_owned();
+        } else if let Some((name, value)) = line.split_once(" = ") {
+            let table: Option<toml::Table> = format!("v = {value}").parse().ok();
+            if let Some(default) = table.and_then(|mut table| table.remove("v")) {
+                settings.push(Setting {
+                    name: name.to_owned(),
+                    help: std::mem::take(&mut help),
+                    default,
+                });
+            }
+        }
+    }
+    settings
+}
+
+/// The whole command line.
+pub(crate) fn command() -> Command {
+    Command::new("collodi")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A self-hosted chat backend with a profile registry at its heart")
+        .after_help("Start with `collodi serve`, then open the address that it prints. `collodi serve --help` has examples.")
+        .arg_required_else_help(true)
+        .subcommand_required(true)
+        .subcommand(serve())
+}
+
+fn serve() -> Command {
+    let command = Command::new("serve")
+        .visible_alias("web-chat")
+        .about("Serves profiles and chats")
+        .after_long_help(EXAMPLES)
+        .arg(
+            Arg::new("config-file")
+                .long("config-file")
+                .value_name("FILE")
+                .env("COLLODI_CONFIG_FILE")
+                .help("Config file (TOML); without it collodi/config.toml in your configuration folder, if it exists"),
+        );
+    let command =
+        settings().into_iter().fold(command, |command, setting| command.arg(flag(&setting)));
+    let provider =
+        SECTIONS.iter().flat_map(|(section, fields)| fields.iter().map(move |f| (*section, f)));
+    provider.fold(command, |command, (section, field)| {
+        let note = if field.effective { "" } else { "; accepted without effect" };
+        let secret = field.kind == Kind::Secret;
+        let default = field
+            .default
+            .filter(|text| !text.is_empty())
+            .map_or(String::new(), |d| format!(" [default: {d}]"));
+        command.arg(
+            Arg::new(field.name)
+                .long(field.name)
+                .env(env_name(field.name))
+                .hide_env_values(secret)
+                .hide_short_help(true)
+                .value_name("VALUE")
+                .allow_hyphen_values(true)
+                .help_heading(section)
+                .help(format!("Provider setting {section}.{}{default}{note}", field.name)),
+        )
+    })
+}
+
+fn flag(setting: &Setting) -> Arg {
+    let arg = Arg::new(setting.name.clone())
+        .long(setting.name.clone())
+        .env(env_name(&setting.name))
+        .help(format!("{} [default: {}]", setting.help, shown(&setting.default)));
+    match setting.default {
+        Value::Boolean(_) => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_parser(clap::builder::BoolishValueParser::new())
+            .hide_possible_values(true),
+        Value::Integer(_) => arg.value_name("N").value_parser(clap::value_parser!(i64)),
+        Value::Array(_) => arg.value_name("VALUE").action(ArgAction::Append),
+        _ => arg.value_name("VALUE"),
+    }
+}
+
+fn shown(default: &Value) -> String {
+    match default {
+        Value::String(text) if text.is_empty() => "none".into(),
+        Value::Array(items) if items.is_empty() => "none".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// `addr` is `COLLODI_ADDR`.
+pub(crate) fn env_name(flag: &str) -> String {
+    format!("COLLODI_{}", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+const EXAMPLES: &str = "Examples:
+  collodi serve
+      On 127.0.0.1:8080, databases in ./data, offline demo model.
+  OPENAI_API_KEY=sk-... collodi serve --ai-engine gpt-4o-mini
+      Answers come from OpenAI; keys are never stored, logged or sent anywhere else.
+  collodi serve --openai-base-url http://127.0.0.1:11434/v1 --ai-engine llama3.2
+      Any server that speaks the OpenAI format: Ollama, vLLM, LiteLLM.
+  collodi serve --addr 0.0.0.0:8080 --auth-tokens tokens.txt
+      Reachable from other machines, callers authenticate. A line of tokens.txt is
+      name:role:sha256, for example from: printf %s \"$TOKEN\" | sha256sum
+  collodi serve --profile-registry-db /srv/shared/profiles.db --data-dir /srv/second
+      A second server on the same profiles.
+
+Exit codes: 0 stopped, 1 failed, 2 wrong command line or configuration.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_of_the_default_file_is_a_flag_with_a_sentence() {
+        let table: toml::Table = DEFAULTS.parse().unwrap();
+        let keys: Vec<&str> =
+            table.iter().filter(|(_, v)| !v.is_table()).map(|(k, _)| k.as_str()).collect();
+        let settings = settings();
+        assert_eq!(settings.len(), keys.len());
+        for setting in &settings {
+            assert!(setting.help.ends_with('.'), "{}: {}", setting.name, setting.help);
+            assert_eq!(table[&setting.name], setting.default);
+        }
+    }
+}
