@@ -72,7 +72,7 @@ impl Access {
     pub fn open(loopback_only: bool, origins: Vec<String>) -> Self {
         Self {
             tokens: None,
-            origins: origins.iter().map(|o| normal_origin(o)).collect(),
+            origins: origins.into_iter().map(|o| normal_origin(&o)).collect(),
             loopback_only,
         }
     }

@@ -48,7 +48,10 @@ impl Pipeline {
         Self { app, router }
     }
 
-    /// Answers a request; never fails, and a panic in a handler is a 500 for its caller alone.
+    /// Answers a request. A panic in a handler is a 500 for its caller alone.
+    ///
+    /// # Errors
+    /// Never: hyper wants the type.
     pub async fn answer(self, request: Request) -> Result<Response, Infallible> {
         let started = Instant::now();
         let request_id = request_id(&request);

@@ -313,7 +313,7 @@ impl Conversation {
         self.runtime_key = Some(runtime.runtime_key.to_string());
         self.feed.publish(&Event::chat_message(&ids.turn_id, &text));
         let entity = frame::user_entity_id(&ids.turn_id);
-        self.store(&entity, "message", message_props("user", &text, false, Map::new()));
+        self.store(&entity, "message", message_props("user", &text, false, &Map::new()));
         self.history.push(Block::User(text));
         self.mark(&key, RecordStatus::Running(ids.clone()));
 
@@ -384,7 +384,7 @@ impl Conversation {
         let due = running.stored_ms.is_none_or(|stored| now - stored >= STORE_EVERY_MS);
         let props = due.then(|| {
             running.stored_ms = Some(now);
-            message_props("assistant", &running.text, true, attribution)
+            message_props("assistant", &running.text, true, &attribution)
         });
         self.feed.publish_both(&cumulative, &incremental);
         if let Some(props) = props {
@@ -406,7 +406,7 @@ impl Conversation {
             self.feed.publish(&Event::llm_final(&message_id, &text, metadata.clone().into()));
         }
         if !text.is_empty() {
-            self.store(&message_id, "message", message_props("assistant", &text, false, metadata));
+            self.store(&message_id, "message", message_props("assistant", &text, false, &metadata));
             // The next context is what the user saw, also of an answer that failed (decision 26).
             self.history.push(Block::Assistant(text));
         }
@@ -438,7 +438,7 @@ impl Conversation {
             _ => return,
         };
         let fields = json!({"stop_reason": stop_reason, "inference_id": ids.inference_id});
-        self.publish_log(&format!("warn-{}", ids.turn_id), "warn", message, fields);
+        self.publish_log(&format!("warn-{}", ids.turn_id), "warn", message, &fields);
     }
 
     /// A failed run reaches the user (decision 26).
@@ -448,11 +448,11 @@ impl Conversation {
             code = error.code, %error, "run failed"
         );
         let fields = json!({"code": error.code, "retryable": error.retryable, "inference_id": ids.inference_id});
-        self.publish_log(&format!("error-{}", ids.turn_id), "error", &error.message, fields);
+        self.publish_log(&format!("error-{}", ids.turn_id), "error", &error.message, &fields);
     }
 
-    fn publish_log(&mut self, id: &str, level: &str, message: &str, fields: Value) {
-        self.feed.publish(&Event::log(id, level, message, fields.clone()));
+    fn publish_log(&mut self, id: &str, level: &str, message: &str, fields: &Value) {
+        self.feed.publish(&Event::log(id, level, message, fields));
         self.store(id, "log", json!({"level": level, "message": message, "fields": fields}));
     }
 

@@ -124,7 +124,7 @@ mod tests {
     use serde_json::Value;
 
     fn event(n: usize) -> Event {
-        Event::log(&format!("l{n}"), "info", "x", Value::Null)
+        Event::log(&format!("l{n}"), "info", "x", &Value::Null)
     }
 
     fn kinds_and_seqs(inbox: &mut mpsc::Receiver<Bytes>) -> Vec<(String, u64)> {

@@ -94,7 +94,7 @@ impl Event {
 
     /// A failure that the user sees (decision 26), or a remark (decision 33).
     #[must_use]
-    pub fn log(id: &str, level: &str, message: &str, fields: Value) -> Self {
+    pub fn log(id: &str, level: &str, message: &str, fields: &Value) -> Self {
         let data = json!({"id": id, "level": level, "message": message, "fields": fields});
         Self { kind: "log", id: id.into(), data, metadata: None }
     }

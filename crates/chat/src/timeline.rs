@@ -105,7 +105,7 @@ pub fn message_props(
     role: &str,
     content: &str,
     streaming: bool,
-    metadata: Map<String, Value>,
+    metadata: &Map<String, Value>,
 ) -> Value {
     json!({"schemaVersion": 1, "role": role, "content": content, "streaming": streaming, "metadata": metadata})
 }

@@ -50,9 +50,9 @@ pub(crate) fn start_logging(config: &Config) -> Result<()> {
     let log =
         fmt::Subscriber::builder().with_env_filter(filter).with_writer(writer).with_ansi(colour);
     if v.log_format == "json" {
-        log.json().flatten_event(true).init()
+        log.json().flatten_event(true).init();
     } else {
-        log.init()
+        log.init();
     }
     Ok(())
 }

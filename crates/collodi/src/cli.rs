@@ -21,7 +21,7 @@ pub(crate) fn settings() -> Vec<Setting> {
     let mut help = String::new();
     for line in DEFAULTS.lines() {
         if let Some(comment) = line.strip_prefix('#') {
-            help = comment.trim().to_owned();
+            comment.trim().clone_into(&mut help);
         } else if let Some((name, value)) = line.split_once(" = ") {
             let table: Option<toml::Table> = format!("v = {value}").parse().ok();
             if let Some(default) = table.and_then(|mut table| table.remove("v")) {

@@ -17,6 +17,7 @@ use crate::cli;
 /// The settings that this version acts upon; `config.default.toml` explains each.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Values {
     pub(crate) addr: String,
     pub(crate) root: String,
@@ -64,7 +65,7 @@ impl Config {
             let file: Table = text.parse().with_context(|| format!("parse {}", path.display()))?;
             overlay(&mut layers, file).with_context(|| format!("in {}", path.display()))?;
         }
-        overlay(&mut layers, typed(matches)?)?;
+        overlay(&mut layers, typed(matches))?;
         let (settings, keys) = provider_settings(&layers)?;
         let warnings = warnings(matches, &settings);
         let values: Values = layers.try_into().context("read the configuration")?;
@@ -159,14 +160,6 @@ impl Config {
         }
         Ok(chosen.unwrap_or_else(|| v.data_dir.join("chat.db")))
     }
-
-    /// Worker threads of the runtime: one for each processor, or what the environment says.
-    pub(crate) fn workers(&self) -> usize {
-        let asked = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|n| n.parse().ok());
-        asked
-            .filter(|n| *n > 0)
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-    }
 }
 
 fn config_file(matches: &ArgMatches) -> Option<PathBuf> {
@@ -195,7 +188,7 @@ fn overlay(below: &mut Table, above: Table) -> Result<()> {
 }
 
 /// The layer of command line and environment.
-fn typed(matches: &ArgMatches) -> Result<Table> {
+fn typed(matches: &ArgMatches) -> Table {
     let given = |name: &str| {
         matches!(
             matches.value_source(name),
@@ -224,7 +217,7 @@ fn typed(matches: &ArgMatches) -> Result<Table> {
         }
         layer.insert((*section).to_owned(), Value::Table(table));
     }
-    Ok(layer)
+    layer
 }
 
 /// Keys are also read from the names that the vendors' own tools use.

@@ -21,11 +21,7 @@ fn main() -> ExitCode {
     if let Err(error) = assemble::start_logging(&config) {
         return fail(USAGE, &error);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.workers())
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &error.into()),
     };

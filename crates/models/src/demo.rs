@@ -24,7 +24,7 @@ impl Model for Demo {
         let answer = answer(&call);
         let words: Vec<String> = answer.split_inclusive(' ').map(str::to_owned).collect();
         let usage = Usage {
-            input_tokens: call.blocks.iter().map(|block| words_of(block)).sum(),
+            input_tokens: call.blocks.iter().map(words_of).sum(),
             output_tokens: u32::try_from(words.len()).unwrap_or(u32::MAX),
             cached_tokens: 0,
         };

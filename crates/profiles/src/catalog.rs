@@ -58,12 +58,15 @@ impl MiddlewareDefinition {
     }
 }
 
+/// Any JSON in, normalised JSON out.
+pub type Decode = Box<dyn Fn(&Value) -> Result<Value, String> + Send + Sync>;
+
 /// Brings the payloads of one extension key to a normal form.
 pub struct Codec {
     /// The key.
     pub key: ExtensionKey,
     /// Any JSON in, normalised JSON out, or what is wrong with it.
-    pub decode: Box<dyn Fn(&Value) -> Result<Value, String> + Send + Sync>,
+    pub decode: Decode,
     /// Published when present.
     pub schema: Option<Value>,
 }

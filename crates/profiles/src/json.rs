@@ -1,6 +1,6 @@
 //! JSON as this project reads and writes it: strict on the way in, canonical where it is hashed.
 //!
-//! serde_json keeps objects sorted by key here (its `preserve_order` feature is off, a test below holds that), so every
+//! `serde_json` keeps objects sorted by key here (its `preserve_order` feature is off, a test below holds that), so every
 //! walk over an object is in ascending byte order and the same input always reports the same first error (D24).
 
 use std::fmt;
@@ -34,7 +34,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, InvalidJson> {
     Ok(value)
 }
 
-/// serde_json turns integers beyond 64 bits into doubles without a word; they are looked for before it runs.
+/// `serde_json` turns integers beyond 64 bits into doubles without a word; they are looked for before it runs.
 fn check_integers(bytes: &[u8]) -> Result<(), InvalidJson> {
     let mut at = 0;
     while at < bytes.len() {

@@ -74,7 +74,7 @@ pub struct Registry {
     published: Arc<ArcSwap<Snapshot>>,
     catalog: Arc<Catalog>,
     settings: Settings,
-    default_registry: RegistrySlug,
+    fallback: RegistrySlug,
     clock: Clock,
     store: Arc<dyn ProfileStore>,
     queue: mpsc::Sender<Message>,
@@ -115,7 +115,7 @@ impl Registry {
             published,
             catalog: options.catalog,
             settings: options.settings,
-            default_registry: options.default_registry,
+            fallback: options.default_registry,
             clock: options.clock,
             store,
             queue,
@@ -133,7 +133,7 @@ impl Registry {
     /// The registry that requests mean when they name none.
     #[must_use]
     pub fn default_registry(&self) -> &RegistrySlug {
-        &self.default_registry
+        &self.fallback
     }
 
     /// What profiles may name.
@@ -187,7 +187,7 @@ impl Registry {
         author: Author,
         dry_run: bool,
     ) -> Result<Written, Error> {
-        let command = decide::create_profile(request, &self.catalog, &self.default_registry)?;
+        let command = decide::create_profile(request, &self.catalog, &self.fallback)?;
         self.execute(command, author, dry_run).await
     }
 

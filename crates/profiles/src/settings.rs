@@ -279,7 +279,10 @@ pub fn check_provider_url(url: &str) -> Result<(), String> {
         return Err(format!("zoned IP address \"{host}\" is not allowed"));
     }
     let name = host.trim_end_matches('.').to_ascii_lowercase();
-    if name == "localhost" || name.ends_with(".localhost") || name.ends_with(".local") {
+    if name == "localhost"
+        || name.ends_with(".localhost")
+        || name.rsplit('.').next() == Some("local")
+    {
         return Err(format!("local hostname \"{host}\" is not allowed"));
     }
     if let Ok(address) = name.parse() {

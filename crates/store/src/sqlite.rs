@@ -89,7 +89,7 @@ pub fn inspect(path: &Path, application_id: i32) -> Result<Found, StoreError> {
     let refuse = |text: String| Err(StoreError::new(StoreErrorKind::Corrupt, text));
     let shown = path.display();
     let log = with_suffix(path, "-wal");
-    let log_size = std::fs::metadata(&log).map(|m| m.len()).unwrap_or(0);
+    let log_size = std::fs::metadata(&log).map_or(0, |m| m.len());
     let size = match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {
             return refuse(format!("{shown} is a folder, not a database file"));

@@ -254,8 +254,7 @@ async fn delete_profile(app: &App, parts: &Parts, slug: ProfileSlug) -> Result<R
     let guard = guard(parts, Some(query.expected_version()?));
     let author = author(app, parts, query.get("note").map(str::to_owned))?;
     let written = app.registry.delete_profile(registry, slug, guard, author).await?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    let mut response = empty(StatusCode::NO_CONTENT);
     response.headers_mut().insert(X_REGISTRY_VERSION, written.registry_version.into());
     Ok(response)
 }
@@ -325,18 +324,17 @@ fn stamped(
     etag: &str,
     registry_version: u64,
 ) -> Response {
-    let mut response = match body {
-        Some(body) => json(status, body),
-        None => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = status;
-            response
-        }
-    };
+    let mut response = body.map_or_else(|| empty(status), |body| json(status, body));
     let headers = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(etag) {
         headers.insert(ETAG, etag);
     }
     headers.insert(X_REGISTRY_VERSION, registry_version.into());
+    response
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
     response
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{Extensions, MiddlewareUse, Runtime};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, MiddlewareDefinition};
 use crate::error::{Problem, quote};
 use crate::ids::ExtensionKey;
 use crate::json::Object;
@@ -66,7 +66,7 @@ pub fn read_instances(payload: &Value) -> Result<Instances, String> {
     }
 }
 
-fn write_instances(extensions: &mut Extensions, key: &ExtensionKey, instances: Instances) {
+fn write_instances(extensions: &mut Extensions, key: &ExtensionKey, instances: &Instances) {
     if instances.is_empty() {
         extensions.remove(key);
     } else {
@@ -106,7 +106,6 @@ pub fn place_configs(
         if middleware.name.is_empty() {
             continue; // said by profile validation, in its own order
         }
-        let field = format!("runtime.middlewares[{index}].config");
         let Some(definition) = catalog.middleware(&middleware.name) else {
             if writer == Writer::Client {
                 let reason = format!("unknown middleware {}", quote(&middleware.name));
@@ -115,56 +114,67 @@ pub fn place_configs(
             }
             continue;
         };
-        let config = match config_of(index, middleware, extensions) {
+        let config = match raw_config(index, middleware, extensions, definition, writer) {
             Ok(config) => config,
-            Err(reason) => {
-                problems.push(Problem::new(field, reason).keyword("type"));
+            Err(problem) => {
+                problems.push(problem);
                 continue;
             }
         };
-        if config.as_ref().is_some_and(|config| !config.is_object()) {
-            // The field of projection errors is the list's, the use is named in the reason (chapter 20 §6).
-            let reason = format!("{field}: must be an object: got {}", kind_of(config.as_ref()));
-            let problem = Problem::new("runtime.middlewares.config", reason).keyword("type");
-            problems.push(Problem { pointer: Problem::new(field, "").pointer, ..problem });
-            continue;
-        }
-        if writer == Writer::Client
-            && let Some(Value::Object(config)) = &config
-            && let Some(name) =
-                definition.operator_only.iter().find(|name| config.contains_key(**name))
-        {
-            let reason = format!("{name} may only be set by the operator");
-            problems
-                .push(Problem::new(field, reason).keyword("operator").below(&format!("/{name}")));
-            continue;
-        }
-        let raw = config.clone();
-        let source =
-            Source { name: "profile_write".into(), layer: Layer::Profile, payload: config };
-        let instances = placed.entry(definition.key.clone()).or_default();
-        middleware.config = None;
-        match resolve(&definition.name, &definition.schema, middleware, vec![source]) {
-            Ok(resolved) => {
-                if !resolved.config.is_empty() {
-                    instances.insert(slot(index, middleware), resolved.config);
-                }
-            }
+        let source = Source {
+            name: "profile_write".into(),
+            layer: Layer::Profile,
+            payload: config.clone().map(Value::Object),
+        };
+        let config = match resolve(&definition.name, &definition.schema, middleware, vec![source]) {
+            Ok(resolved) => Some(resolved.config).filter(|config| !config.is_empty()),
             Err(error) => {
+                let field = format!("runtime.middlewares[{index}].config");
+                let problem = Problem::new(field, error.to_string());
+                problems.push(problem.keyword(error.keyword).below(&error.pointer));
                 // Kept as it is: the operator's old data is reported, never thrown away (decision 6).
-                if let Some(Value::Object(raw)) = raw {
-                    instances.insert(slot(index, middleware), raw);
-                }
-                problems.push(
-                    Problem::new(field, error.to_string())
-                        .keyword(error.keyword)
-                        .below(&error.pointer),
-                );
+                config
             }
+        };
+        middleware.config = None;
+        if let Some(config) = config {
+            let slot = slot(index, middleware);
+            placed.entry(definition.key.clone()).or_default().insert(slot, config);
         }
     }
     for key in catalog.middleware_keys() {
-        write_instances(extensions, key, placed.remove(key).unwrap_or_default());
+        write_instances(extensions, key, &placed.remove(key).unwrap_or_default());
+    }
+}
+
+/// The configuration of one use as it was written, if it is an object that this writer may write.
+fn raw_config(
+    index: usize,
+    middleware: &MiddlewareUse,
+    extensions: &Extensions,
+    definition: &MiddlewareDefinition,
+    writer: Writer,
+) -> Result<Option<Object>, Problem> {
+    let field = format!("runtime.middlewares[{index}].config");
+    let config = config_of(index, middleware, extensions)
+        .map_err(|reason| Problem::new(field.as_str(), reason).keyword("type"))?;
+    let config = match config {
+        None => return Ok(None),
+        Some(Value::Object(config)) => config,
+        Some(other) => {
+            // The field of projection errors is the list's, the use is named in the reason (chapter 20 §6).
+            let reason = format!("{field}: must be an object: got {}", kind_of(&other));
+            let problem = Problem::new("runtime.middlewares.config", reason).keyword("type");
+            return Err(Problem { pointer: Problem::new(field, "").pointer, ..problem });
+        }
+    };
+    let reserved = definition.operator_only.iter().find(|name| config.contains_key(**name));
+    match reserved {
+        Some(name) if writer == Writer::Client => {
+            let reason = format!("{name} may only be set by the operator");
+            Err(Problem::new(field, reason).keyword("operator").below(&format!("/{name}")))
+        }
+        _ => Ok(Some(config)),
     }
 }
 
@@ -245,17 +255,17 @@ pub fn follow_uses(
         if let (Some(config), Some(to)) = (config, place(new)) {
             instances.insert(to, config);
         }
-        write_instances(extensions, key, instances);
+        write_instances(extensions, key, &instances);
     }
 }
 
-fn kind_of(value: Option<&Value>) -> &'static str {
+fn kind_of(value: &Value) -> &'static str {
     match value {
-        None | Some(Value::Null) => "null",
-        Some(Value::Bool(_)) => "a boolean",
-        Some(Value::Number(_)) => "a number",
-        Some(Value::String(_)) => "a string",
-        Some(Value::Array(_)) => "an array",
-        Some(Value::Object(_)) => "an object",
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
     }
 }

@@ -156,11 +156,11 @@ fn parse_override(
 ) -> Result<(), String> {
     match key {
         "system_prompt" => {
-            out.system_prompt = Some(value.as_str().ok_or("must be a string")?.to_owned())
+            out.system_prompt = Some(value.as_str().ok_or("must be a string")?.to_owned());
         }
         "step_mode" => out.step_mode = Some(parse_step_mode(value)),
         "tools" => out.tools = Some(parse_tools(value, catalog)?),
-        _ => out.middlewares = value.as_array().ok_or("must be an array")?.clone(),
+        _ => out.middlewares.clone_from(value.as_array().ok_or("must be an array")?),
     }
     Ok(())
 }

@@ -164,14 +164,9 @@ fn decode_profile(slug: &ProfileSlug, raw: &Object) -> Result<Draft, Error> {
     }
     let mut policy = section("policy");
     read_bools(&mut policy, &["allow_overrides", "read_only"]);
-    let extensions = match section("extensions") {
-        Value::Object(extensions) => extensions,
-        _ => {
-            return Err(Error::invalid(
-                format!("registry.profiles[{slug}].extensions"),
-                "must be a mapping",
-            ));
-        }
+    let Value::Object(extensions) = section("extensions") else {
+        let field = format!("registry.profiles[{slug}].extensions");
+        return Err(Error::invalid(field, "must be a mapping"));
     };
     let tags = section("metadata").get("tags").cloned().unwrap_or(Value::Array(Vec::new()));
     Ok(Draft {
@@ -196,7 +191,7 @@ fn decode_legacy(root: &Object, fallback: &RegistrySlug) -> Result<RegistryDraft
             return Err(Error::invalid("", reason));
         };
         let mut draft = Draft::default();
-        draft.runtime.step_settings_patch = sections.clone();
+        draft.runtime.step_settings_patch.clone_from(sections);
         first.get_or_insert_with(|| slug.clone());
         if profiles.insert(slug.clone(), draft).is_some() {
             let reason = format!("duplicate profile slug after normalization: {}", quote(key));

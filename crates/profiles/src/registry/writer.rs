@@ -99,7 +99,7 @@ impl Worker {
             let mut group = Vec::new();
             match messages.recv_timeout(POLL) {
                 Ok(Message::Execute(command, answer, place)) => {
-                    group.push((command, answer, place))
+                    group.push((command, answer, place));
                 }
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => open = false,
                 Err(RecvTimeoutError::Timeout) => self.poll(),
@@ -107,7 +107,7 @@ impl Worker {
             while !group.is_empty() && group.len() < GROUP {
                 match messages.try_recv() {
                     Ok(Message::Execute(command, answer, place)) => {
-                        group.push((command, answer, place))
+                        group.push((command, answer, place));
                     }
                     Ok(Message::Close) => {
                         open = false;

@@ -117,9 +117,13 @@ fn snapshot_beside(
         Found::Ours(version) => format!("v{version}"),
         _ => "adoption".to_owned(),
     };
-    let free =
-        (1..).map(|n| with_suffix(path, &format!(".before-{label}-{n}"))).find(|p| !p.exists());
-    let target = free.unwrap_or_else(|| with_suffix(path, ".before"));
+    let names = (1..10_000).map(|n| with_suffix(path, &format!(".before-{label}-{n}")));
+    let target = names.into_iter().find(|p| !p.exists()).ok_or_else(|| {
+        StoreError::new(
+            StoreErrorKind::Other,
+            format!("{}: too many snapshots beside it", path.display()),
+        )
+    })?;
     let partial = with_suffix(&target, &format!(".{}.tmp", std::process::id()));
     let doing = format!("take a snapshot of {}", path.display());
     let taken = connection
