@@ -50,6 +50,7 @@ pub(crate) fn command() -> Command {
 fn serve() -> Command {
     let command = Command::new("serve")
         .visible_alias("web-chat")
+        .args_override_self(true)
         .about("Serves profiles and chats")
         .after_long_help(EXAMPLES)
         .arg(

@@ -1,0 +1,125 @@
+//! A provider on loopback that speaks the OpenAI streaming format, scripted by what the Go reference's provider answered.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+/// What one request got.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    pub(crate) head: String,
+    pub(crate) body: Value,
+}
+
+/// Answers requests one after the other from a script of `answered` values of the transcripts.
+pub(crate) struct Provider {
+    pub(crate) url: String,
+    pub(crate) received: Arc<Mutex<Vec<Received>>>,
+    /// Lets an answer that reached `wait` go on.
+    pub(crate) release: Arc<Notify>,
+}
+
+/// The `answered` values of a transcript.
+pub(crate) fn answers_of(transcript: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("../../tests/transcripts/{transcript}.json"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let transcript: Value = serde_json::from_str(&text).unwrap();
+    let requests = transcript["provider_requests"].as_array().unwrap();
+    requests.iter().map(|request| request["answered"].clone()).collect()
+}
+
+impl Provider {
+    pub(crate) async fn start(script: Vec<Value>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let release = Arc::new(Notify::new());
+        let (log, gate) = (received.clone(), release.clone());
+        tokio::spawn(async move {
+            for answered in script {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                answer(stream, &answered, &log, &gate).await;
+            }
+        });
+        Self { url, received, release }
+    }
+}
+
+async fn answer(
+    mut stream: TcpStream,
+    answered: &Value,
+    log: &Mutex<Vec<Received>>,
+    gate: &Notify,
+) {
+    let received = read_request(&mut stream).await;
+    log.lock().unwrap().push(received);
+    let refusal = answered.get(0).filter(|first| first.get("status").is_some());
+    if let Some(answered) = refusal {
+        let status = &answered["status"];
+        let body = match &answered["body"] {
+            Value::String(text) => text.clone(),
+            body => body.to_string(),
+        };
+        let retry = answered["headers"]["Retry-After"]
+            .as_str()
+            .map_or(String::new(), |s| format!("Retry-After: {s}\r\n"));
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nConnection: close\r\n{retry}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let _ = stream.write_all(head.as_bytes()).await;
+        return;
+    }
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for event in answered.as_array().unwrap_or_else(|| panic!("{answered}")) {
+        if event.get("wait").is_some() {
+            gate.notified().await;
+            continue;
+        }
+        if event.get("cut").is_some() {
+            return; // without the closing chunk
+        }
+        let data = match &event["data"] {
+            Value::String(text) => text.clone(),
+            data => data.to_string(),
+        };
+        let kind = event["event"].as_str().map_or(String::new(), |kind| format!("event: {kind}\n"));
+        let text = format!("{kind}data: {data}\n\n");
+        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+        if stream.write_all(chunk.as_bytes()).await.is_err() {
+            return; // the caller went away
+        }
+    }
+    let _ = stream.write_all(b"0\r\n\r\n").await;
+}
+
+async fn read_request(stream: &mut TcpStream) -> Received {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length: usize = head
+                .lines()
+                .find_map(|line| {
+                    line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
+                })
+                .unwrap_or(0);
+            if body.len() >= length {
+                return Received {
+                    head: head.to_ascii_lowercase(),
+                    body: serde_json::from_str(body).unwrap(),
+                };
+            }
+        }
+        let mut buffer = [0; 4096];
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "the request broke off");
+        bytes.extend_from_slice(&buffer[..read]);
+    }
+}
