@@ -7,6 +7,7 @@
 //! - [`openapi`] describes all of it.
 
 pub mod access;
+pub mod context;
 pub mod extract;
 pub mod metrics;
 pub mod openapi;

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{HeaderName, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use http::header::{HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, StatusCode};
 use tower::Service;
@@ -19,19 +19,8 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::access::Principal;
+use crate::context::{Context, X_REQUEST_ID};
 use crate::problem::{self, Failure};
-
-/// The header that names a request, in both directions.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// What handlers know of a request beside itself.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// Names the request in answers, log lines and the change log.
-    pub request_id: Arc<str>,
-    /// Who asks.
-    pub principal: Principal,
-}
 
 /// The application as one service.
 #[derive(Clone)]

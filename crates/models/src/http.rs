@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use collodi_chat::model::{Call, Event, Model, ModelError};
-use collodi_profiles::settings::{Settings, check_provider_address};
+use collodi_profiles::settings::Settings;
+use collodi_profiles::settings::url::check_provider_address;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use secrecy::{ExposeSecret, SecretString};

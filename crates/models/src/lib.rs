@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use collodi_chat::model::{Model, ModelError, Models};
 use collodi_profiles::profile::resolve::EffectiveProfile;
-use collodi_profiles::settings::{Settings, check_provider_url};
+use collodi_profiles::settings::Settings;
+use collodi_profiles::settings::url::check_provider_url;
 use secrecy::SecretString;
 
 /// Where the demo model stands in for a provider.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::error::quote;
+use crate::quote::quote;
 
 /// Longest slug, in bytes.
 const MAX_SLUG: usize = 128;

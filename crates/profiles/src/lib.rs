@@ -14,6 +14,7 @@ pub mod error;
 pub mod ids;
 pub mod json;
 pub mod profile;
+mod quote;
 pub mod registry;
 pub mod schema;
 pub mod settings;

@@ -14,6 +14,7 @@ pub mod draft;
 pub mod extensions;
 pub mod history;
 pub mod middlewares;
+pub mod overrides;
 pub mod patch;
 pub mod resolve;
 pub mod validate;

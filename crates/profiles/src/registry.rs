@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::profile::draft::{self, Draft};
 use crate::profile::middlewares::Writer;
-use crate::profile::resolve::{Context, EffectiveProfile, Overrides, Refusal, effective};
+use crate::profile::overrides::Overrides;
+use crate::profile::resolve::{Context, EffectiveProfile, Refusal, effective};
 use crate::settings::Settings;
 use crate::store::{ProfileStore, StoreError, StoreErrorKind};
 

@@ -7,6 +7,7 @@ use collodi_profiles::store::{StoreError, StoreErrorKind};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 pub mod adopt;
+mod changes;
 pub mod migrate;
 pub mod profiles;
 

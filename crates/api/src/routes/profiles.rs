@@ -20,8 +20,8 @@ use serde::Deserialize;
 use super::{X_REGISTRY_VERSION, json};
 use crate::App;
 use crate::access::Role;
+use crate::context::Context;
 use crate::extract::{self, MAX_BODY, Query};
-use crate::pipeline::Context;
 use crate::problem::Failure;
 
 const X_DRY_RUN: HeaderName = HeaderName::from_static("x-dry-run");

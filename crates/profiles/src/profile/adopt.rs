@@ -10,9 +10,9 @@ use super::history::RegistryHead;
 use super::middlewares::{Writer, place_configs};
 use super::{Extensions, Metadata, Policy, Profile, Runtime, extensions, validate};
 use crate::catalog::Catalog;
-use crate::error::quote;
 use crate::ids::{ExtensionKey, ProfileSlug, RegistrySlug};
 use crate::json::Object;
+use crate::quote::quote;
 use crate::settings;
 
 /// A registry as it is kept.

@@ -5,9 +5,10 @@ use serde_json::Value;
 
 use super::{Extensions, Profile};
 use crate::catalog::Catalog;
-use crate::error::{Problem, quote};
+use crate::error::Problem;
 use crate::ids::ExtensionKey;
 use crate::json::{self, Object};
+use crate::quote::quote;
 
 /// Canonicalises the keys of `raw` and checks every payload that has a schema or a codec; unknown keys pass through.
 /// What is broken is appended to `problems`, in the order of the raw keys, and left out of the result.

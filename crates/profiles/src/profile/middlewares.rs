@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::{Extensions, MiddlewareUse, Runtime};
 use crate::catalog::{Catalog, MiddlewareDefinition};
-use crate::error::{Problem, quote};
+use crate::error::Problem;
 use crate::ids::ExtensionKey;
 use crate::json::Object;
+use crate::quote::quote;
 use crate::schema::resolve::{Layer, Source, resolve};
 
 /// Slot to configuration.

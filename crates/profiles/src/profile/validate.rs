@@ -5,8 +5,9 @@ use std::io;
 
 use super::{Policy, Profile, Runtime};
 use crate::catalog::Catalog;
-use crate::error::{Problem, quote};
+use crate::error::Problem;
 use crate::json;
+use crate::quote::quote;
 use crate::settings;
 
 /// Longest display name, in bytes.

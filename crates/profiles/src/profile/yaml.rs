@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::history::RegistryHead;
 use super::{Draft, Profile};
-use crate::error::{Error, quote};
+use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::json::Object;
+use crate::quote::quote;
 
 /// A registry as a file describes it.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use serde_json::{Number, Value};
 
-use crate::error::quote;
 use crate::json::{self, Object};
+use crate::quote::quote;
 
 /// The type that counts for coercion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::Schema;
 use super::coerce::{BROKEN_SCHEMA, Member, Type, coerce, member, type_of};
-use crate::error::quote;
 use crate::json::{Object, escape_pointer};
 use crate::profile::MiddlewareUse;
+use crate::quote::quote;
 
 /// Where a configuration comes from, lowest precedence first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

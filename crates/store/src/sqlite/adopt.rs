@@ -8,8 +8,8 @@ use collodi_profiles::store::{StoreError, StoreErrorKind};
 use rusqlite::Connection;
 use std::sync::Arc;
 
+use super::changes::{append_change, write_head};
 use super::failed;
-use super::profiles::{append_change, write_head};
 
 /// Longest note of a change, in bytes (decision 47).
 const NOTE: usize = 500;
