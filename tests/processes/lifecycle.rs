@@ -57,6 +57,34 @@ async fn profiles_survive_a_restart() {
     assert_eq!(again.get("/api/chat/profiles/kept").await.status, 200);
 }
 
+#[tokio::test]
+async fn c10_d20_an_export_of_a_running_server_s_registry_is_yaml_and_replaces_its_file() {
+    let server = Server::start(&[]);
+    let profile = json!({"slug": "x", "runtime": {"system_prompt": "one\ntwo\n"}});
+    assert_eq!(server.post("/api/chat/profiles", &profile).await.status, 201);
+    let (data, file) = (server.folder.path().join("data"), server.folder.path().join("out/p.yaml"));
+    let export = |data: &std::path::Path, to: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_collodi"));
+        command
+            .args(["profiles", "export", "--data-dir"])
+            .arg(data)
+            .arg("--to")
+            .arg(to)
+            .output()
+            .unwrap()
+    };
+    for _ in 0..2 {
+        let output = export(&data, &file);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("default_profile_slug: default"), "{text}");
+    assert!(text.contains("system_prompt: |"), "{text}");
+    let missing = export(&server.folder.path().join("nowhere"), &file);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(!server.folder.path().join("nowhere").exists(), "nothing is created");
+}
+
 fn refusal(args: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_collodi"))

@@ -27,6 +27,8 @@ pub const MAX_QUEUE: usize = 64;
 const MAX_RECORDS: usize = 1_000;
 /// Deltas are sent at once, then at most this often (decision 24).
 const COALESCE: Duration = Duration::from_millis(25);
+/// How long a conversation that was never used outlives its last socket, about.
+const UNUSED: Duration = Duration::from_secs(30);
 /// A growing message is stored, and announced to contract clients, at most this often (chapter 30 §3.3).
 const STORE_EVERY_MS: i64 = 250;
 
@@ -157,6 +159,7 @@ pub(crate) struct Conversation {
 
 enum Next {
     Mail(Option<Mail>),
+    Quiet,
     Progress(Option<Progress>),
     Flush,
 }
@@ -199,13 +202,21 @@ impl Conversation {
                     self.progress(progress.unwrap_or_else(lost));
                 }
                 Next::Flush => self.flush(),
+                // Looking at a conversation does not make one: without a prompt and without sockets it goes away.
+                Next::Quiet if self.is_unused() => mailbox.close(),
+                Next::Quiet => {}
             }
         }
     }
 
+    fn is_unused(&mut self) -> bool {
+        self.records.is_empty() && self.feed.watchers() == 0
+    }
+
     async fn next(&mut self, mailbox: &mut mpsc::Receiver<Mail>) -> Next {
         let Some(running) = &mut self.running else {
-            return Next::Mail(mailbox.recv().await);
+            let letter = tokio::time::timeout(UNUSED, mailbox.recv()).await;
+            return letter.map_or(Next::Quiet, Next::Mail);
         };
         let holds = !running.held.is_empty();
         tokio::select! {

@@ -54,9 +54,8 @@ impl Conversations {
     /// # Errors
     /// A full queue, a key of another prompt, a server that stops.
     pub async fn submit(&self, conv_id: &str, prompt: Prompt) -> Result<Submitted, Refused> {
-        let owner = self.owner(conv_id).ok_or(Refused::Unavailable)?;
         let (answer, answered) = oneshot::channel();
-        owner.send(Mail::Submit(prompt, answer)).await.map_err(|_| Refused::Unavailable)?;
+        self.post(conv_id, Mail::Submit(prompt, answer)).await?;
         answered.await.map_err(|_| Refused::Unavailable)?
     }
 
@@ -69,10 +68,20 @@ impl Conversations {
         conv_id: &str,
         attach: Attach,
     ) -> Result<mpsc::Receiver<Bytes>, Refused> {
-        let owner = self.owner(conv_id).ok_or(Refused::Unavailable)?;
         let (answer, answered) = oneshot::channel();
-        owner.send(Mail::Attach(attach, answer)).await.map_err(|_| Refused::Unavailable)?;
+        self.post(conv_id, Mail::Attach(attach, answer)).await?;
         answered.await.map_err(|_| Refused::Unavailable)
+    }
+
+    /// Brings a letter to the owner, or to the next one if that is just leaving.
+    async fn post(&self, conv_id: &str, mut mail: Mail) -> Result<(), Refused> {
+        loop {
+            let owner = self.owner(conv_id).ok_or(Refused::Unavailable)?;
+            match owner.send(mail).await {
+                Ok(()) => return Ok(()),
+                Err(returned) => mail = returned.0,
+            }
+        }
     }
 
     /// The snapshot of a timeline; asking for one never creates a conversation.
@@ -122,8 +131,14 @@ impl Conversations {
         if let Some(owner) = owners.get(conv_id).filter(|owner| !owner.is_closed()) {
             return Some(owner.clone());
         }
-        if self.tasks.is_closed() || owners.len() >= MAX_CONVERSATIONS {
+        if self.tasks.is_closed() {
             return None;
+        }
+        if owners.len() >= MAX_CONVERSATIONS {
+            owners.retain(|_, owner| !owner.is_closed());
+            if owners.len() >= MAX_CONVERSATIONS {
+                return None;
+            }
         }
         let (owner, mailbox) = mpsc::channel(64);
         let conversation = Conversation::new(
@@ -135,5 +150,64 @@ impl Conversations {
         self.tasks.spawn(conversation.serve(mailbox));
         owners.insert(conv_id.to_owned(), owner.clone());
         Some(owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use collodi_profiles::profile::resolve::EffectiveProfile;
+
+    use crate::feed::Dialect;
+    use crate::model::{Model, ModelError, Models};
+
+    struct NoModels;
+
+    impl Models for NoModels {
+        fn model(&self, _: &EffectiveProfile) -> Result<Arc<dyn Model>, ModelError> {
+            Err(ModelError::new("none", "no models here"))
+        }
+    }
+
+    fn conversations() -> Conversations {
+        Conversations::new(Outside {
+            clock: Arc::new(|| 1),
+            new_id: Arc::new(|| "id".into()),
+            models: Arc::new(NoModels),
+        })
+    }
+
+    fn look() -> Attach {
+        Attach { dialect: Dialect::Cumulative, runtime_key: "default".into(), since_seq: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looking_at_a_conversation_does_not_make_one() {
+        let conversations = conversations();
+        let inbox = conversations.attach("c", look()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert!(!conversations.owners()["c"].is_closed(), "a socket is there");
+        drop(inbox);
+        conversations.owners()["c"].clone().closed().await;
+        assert!(conversations.attach("c", look()).await.is_ok(), "it may come back");
+    }
+
+    #[tokio::test]
+    async fn there_is_a_bound_and_what_is_gone_makes_room() {
+        let conversations = conversations();
+        let mut inboxes = Vec::new();
+        for n in 0..MAX_CONVERSATIONS {
+            inboxes.push(conversations.attach(&n.to_string(), look()).await.unwrap());
+        }
+        assert_eq!(
+            conversations.attach("one more", look()).await.unwrap_err(),
+            Refused::Unavailable
+        );
+        let (owner, mailbox) = mpsc::channel(1);
+        drop(mailbox);
+        conversations.owners().insert("0".into(), owner);
+        assert!(conversations.attach("one more", look()).await.is_ok());
     }
 }

@@ -3,6 +3,7 @@
 mod assemble;
 mod cli;
 mod config;
+mod export;
 
 use std::process::ExitCode;
 
@@ -11,8 +12,16 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
-    let Some(("serve", matches)) = matches.subcommand() else {
-        return ExitCode::from(USAGE);
+    let matches = match matches.subcommand() {
+        Some(("serve", matches)) => matches,
+        Some(("profiles", matches)) => {
+            return match matches.subcommand().map(|(_, matches)| export::run(matches)) {
+                Some(Ok(())) => ExitCode::SUCCESS,
+                Some(Err(error)) => fail(1, &error),
+                None => ExitCode::from(USAGE),
+            };
+        }
+        _ => return ExitCode::from(USAGE),
     };
     let config = match config::Config::load(matches) {
         Ok(config) => config,

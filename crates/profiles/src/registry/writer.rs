@@ -208,3 +208,6 @@ impl Worker {
         written(working, &registry, slug.as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests;

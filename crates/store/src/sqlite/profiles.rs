@@ -14,7 +14,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::changes::{append_change, signed, unsigned, write_head};
 use super::migrate::{self, Migration, Schema};
-use super::{Access, adopt, check_library, connect, failed};
+use super::{Access, Found, adopt, check_library, connect, failed, inspect};
 
 /// "colp": a profile registry of this program.
 const APPLICATION_ID: i32 = 0x636f_6c70;
@@ -54,6 +54,23 @@ impl SqliteProfiles {
         })?;
         let reader = Mutex::new(connect(path, Access::Read)?);
         Ok(Self { path: path.to_owned(), reader })
+    }
+
+    /// Opens a database of ours for reading; nothing is created, migrated or adopted.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and a file that is missing or not at this program's schema.
+    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        check_library()?;
+        let newest = i64::try_from(SCHEMA.migrations.len()).unwrap_or(i64::MAX);
+        if inspect(path, APPLICATION_ID)? != Found::Ours(newest) {
+            let text = format!(
+                "{} is not a registry of this version; start a server on it first",
+                path.display()
+            );
+            return Err(StoreError::new(StoreErrorKind::Other, text));
+        }
+        Ok(Self { path: path.to_owned(), reader: Mutex::new(connect(path, Access::Read)?) })
     }
 
     fn read<T>(
