@@ -1,5 +1,6 @@
 //! `collodi profiles export`: the registry as one YAML bundle, on standard output or in a file that is replaced whole.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
@@ -22,12 +23,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         .iter()
         .map(|(slug, stored)| (slug, &stored.head, stored.profiles.iter().collect()));
     let bundle = yaml::encode(registries).map_err(|e| anyhow!("encode the registry: {e}"))?;
-    match text("to") {
-        Some(file) => collodi_store::file::replace(&file, bundle.as_bytes())
-            .with_context(|| format!("write {}", file.display())),
-        None => {
-            use std::io::Write as _;
-            std::io::stdout().write_all(bundle.as_bytes()).context("write to standard output")
-        }
-    }
+    let Some(file) = text("to") else {
+        return std::io::stdout().write_all(bundle.as_bytes()).context("write to standard output");
+    };
+    collodi_store::file::replace(&file, bundle.as_bytes())
+        .with_context(|| format!("write {}", file.display()))
 }

@@ -53,21 +53,41 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The content that its author owns, as one value: everything but the server-owned metadata. Two versions with the
-    /// same content have the same hash.
+    /// The content that its author owns: everything but the server-owned metadata.
     #[must_use]
-    pub fn content_hash(&self) -> String {
-        let content = serde_json::json!({
-            "description": self.description,
-            "display_name": self.display_name,
-            "extensions": self.extensions,
-            "policy": self.policy,
-            "runtime": self.runtime,
-            "slug": self.slug,
-            "tags": self.metadata.tags,
-        });
-        crate::json::sha256_hex(&crate::json::canonical(&content))
+    pub fn content(&self) -> Content {
+        #[derive(Serialize)]
+        struct Owned<'a> {
+            slug: &'a ProfileSlug,
+            display_name: &'a str,
+            description: &'a str,
+            runtime: &'a Runtime,
+            policy: &'a Policy,
+            tags: &'a [String],
+            extensions: &'a Extensions,
+        }
+        let owned = Owned {
+            slug: &self.slug,
+            display_name: &self.display_name,
+            description: &self.description,
+            runtime: &self.runtime,
+            policy: &self.policy,
+            tags: &self.metadata.tags,
+            extensions: &self.extensions,
+        };
+        // Values of our own types always encode, and objects are sorted, so equal content has equal text.
+        let text = serde_json::to_string(&owned).unwrap_or_default();
+        Content { hash: crate::json::sha256_hex(&text), size: text.len() }
     }
+}
+
+/// What is known of a profile's content without reading it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256 in lower-case hex; two versions with the same content have the same.
+    pub hash: String,
+    /// Bytes of its JSON text.
+    pub size: usize,
 }
 
 /// What a conversation runs under.

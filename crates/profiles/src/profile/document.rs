@@ -44,14 +44,12 @@ struct ListItem<'a> {
 pub struct Rendered {
     /// The document, one JSON value and a line end.
     pub document: Bytes,
-    /// The list item, one JSON value.
-    pub list_item: Bytes,
     /// The strong entity tag, quotes included (decision 12).
     pub etag: String,
 }
 
 impl Rendered {
-    /// Renders `profile`.
+    /// Renders the document of `profile`.
     ///
     /// # Errors
     /// Never for profiles that passed validation; encoding happens before any status is sent (H18).
@@ -71,23 +69,27 @@ impl Rendered {
             extensions: &profile.extensions,
             is_default,
         };
-        let item = ListItem {
-            slug: &profile.slug,
-            display_name: &profile.display_name,
-            description: &profile.description,
-            default_prompt: &profile.runtime.system_prompt,
-            extensions: &profile.extensions,
-            is_default,
-            version: profile.metadata.version,
-        };
         let mut bytes = serde_json::to_vec(&document)?;
         bytes.push(b'\n');
-        Ok(Self {
-            document: bytes.into(),
-            list_item: serde_json::to_vec(&item)?.into(),
-            etag: etag(profile.metadata.version, is_default),
-        })
+        Ok(Self { document: bytes.into(), etag: etag(profile.metadata.version, is_default) })
     }
+}
+
+/// Renders the list item of `profile`, one JSON value.
+///
+/// # Errors
+/// As [`Rendered::new`].
+pub fn list_item(profile: &Profile, is_default: bool) -> Result<Bytes, serde_json::Error> {
+    let item = ListItem {
+        slug: &profile.slug,
+        display_name: &profile.display_name,
+        description: &profile.description,
+        default_prompt: &profile.runtime.system_prompt,
+        extensions: &profile.extensions,
+        is_default,
+        version: profile.metadata.version,
+    };
+    serde_json::to_vec(&item).map(Bytes::from)
 }
 
 /// `"3"`, and `"3.d"` while the profile is the default, since the document says so (decision 12).
@@ -111,10 +113,10 @@ mod tests {
             rendered.document,
             "{\"registry\":\"default\",\"slug\":\"x1\",\"runtime\":{},\"policy\":{\"allow_overrides\":false,\"read_only\":false},\"metadata\":{\"version\":3},\"is_default\":false}\n"
         );
-        assert_eq!(rendered.list_item, r#"{"slug":"x1","version":3}"#);
+        assert_eq!(list_item(&p, false).unwrap(), r#"{"slug":"x1","version":3}"#);
         assert_eq!(rendered.etag, "\"3\"");
         let rendered = Rendered::new(&registry, &p, true).unwrap();
-        assert_eq!(rendered.list_item, r#"{"slug":"x1","is_default":true,"version":3}"#);
+        assert_eq!(list_item(&p, true).unwrap(), r#"{"slug":"x1","is_default":true,"version":3}"#);
         assert_eq!(rendered.etag, "\"3.d\"");
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::middlewares::{Writer, follow_uses, place_configs, read_instances};
-use super::{Extensions, Metadata, Policy, Profile, Runtime, extensions, validate};
+use super::{Content, Extensions, Metadata, Policy, Profile, Runtime, extensions, validate};
 use crate::catalog::Catalog;
 use crate::error::Problem;
 use crate::ids::ProfileSlug;
@@ -35,6 +35,8 @@ pub struct Draft {
 pub struct Checked {
     /// The profile, canonical; meaningful only when both lists are empty.
     pub profile: Profile,
+    /// Its content, hashed and measured once.
+    pub content: Content,
     /// Problems with middlewares and their configuration (chapter 20 §6).
     pub configs: Vec<Problem>,
     /// Problems with extensions and the profile's own rules (chapter 10 §4 and §7), limits and settings.
@@ -160,8 +162,9 @@ fn finish(
     if named.runtime {
         validate::check_runtime(&profile.runtime, catalog, &mut rules);
     }
-    validate::check_limits(&profile, &mut rules);
-    Checked { profile, configs, rules }
+    let content = profile.content();
+    validate::check_limits(&profile, content.size, &mut rules);
+    Checked { profile, content, configs, rules }
 }
 
 impl Draft {

@@ -84,7 +84,7 @@ pub struct Change {
     pub version: u64,
     /// The profile as it is since; absent after a delete and where it did not change.
     pub profile: Option<Arc<Profile>>,
-    /// Hash of the profile's content ([`Profile::content_hash`]); empty without a document.
+    /// Hash of the profile's content ([`Profile::content`]); empty without a document.
     pub content_hash: String,
     /// The registry as it is since.
     pub head: RegistryHead,

@@ -38,8 +38,12 @@ impl ProfilePatch {
     /// (decision 13).
     #[must_use]
     pub fn unlocks(&self) -> bool {
-        let others = Self { policy: None, ..self.clone() };
-        others.is_empty() && self.policy.as_ref().is_some_and(|policy| !policy.read_only)
+        let others = self.display_name.is_some()
+            || self.description.is_some()
+            || self.runtime.is_some()
+            || self.tags.is_some()
+            || self.extensions.is_some();
+        !others && self.policy.as_ref().is_some_and(|policy| !policy.read_only)
     }
 
     /// Whether parts that pass through the middlewares' rules are named.

@@ -10,7 +10,7 @@ use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::profile::history::{Change, Operation, RegistryHead, Stamp};
 use crate::profile::middlewares::Writer;
 use crate::profile::validate::{MAX_PROFILES, too_much};
-use crate::profile::{Draft, Metadata, Profile, ProfilePatch, draft, patch};
+use crate::profile::{Content, Draft, Metadata, Profile, ProfilePatch, draft, patch};
 
 /// `If-Match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,8 @@ pub(super) fn create_profile(
         .unwrap_or_else(|| default_registry.clone());
     let slug = slug.map_err(|_| Error::InvalidSlug(request.slug.clone()))?;
     let problems = checked.problems();
-    let (guard, set_default, profile) = (request.guard, request.set_default, checked.profile);
+    let (guard, set_default) = (request.guard, request.set_default);
+    let (profile, content) = (checked.profile, checked.content);
     let decide = {
         let (registry, slug) = (registry.clone(), slug.clone());
         move |snapshot: &Snapshot, stamp: &Stamp| {
@@ -141,7 +142,8 @@ pub(super) fn create_profile(
             }
             let before =
                 Metadata { version: state.last_version(&slug), ..profile.metadata.clone() };
-            Ok(vec![profile_change(state, Operation::Create, profile, &before, head, stamp)])
+            let registry = state.slug().clone();
+            Ok(vec![change(registry, Operation::Create, profile, content, &before, head, stamp)])
         }
     };
     Ok(Decision { registry, slug: Some(slug), decide: Box::new(decide) })
@@ -181,7 +183,9 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
         }
         let before =
             Metadata { tags: checked.profile.metadata.tags.clone(), ..profile.metadata.clone() };
-        Ok(vec![profile_change(state, Operation::Update, checked.profile, &before, head, stamp)])
+        let registry = state.slug().clone();
+        let (profile, content) = (checked.profile, checked.content);
+        Ok(vec![change(registry, Operation::Update, profile, content, &before, head, stamp)])
     };
     Decision { registry, slug: Some(slug), decide: Box::new(decide) }
 }
@@ -272,12 +276,15 @@ pub(super) fn bootstrap(
             for profile in profiles {
                 let last = existing.map_or(0, |state| state.last_version(&profile.slug));
                 let before = Metadata { version: last, ..profile.metadata.clone() };
+                let content = profile.content();
+                let (registry, head) = (registry.clone(), head.clone());
                 changes.push(change(
-                    registry.clone(),
+                    registry,
                     Operation::Create,
                     profile,
+                    content,
                     &before,
-                    head.clone(),
+                    head,
                     stamp,
                 ));
             }
@@ -324,21 +331,11 @@ fn touch_head(head: &RegistryHead, stamp: &Stamp) -> RegistryHead {
     RegistryHead { metadata, ..head.clone() }
 }
 
-fn profile_change(
-    state: &RegistryState,
-    operation: Operation,
-    profile: Profile,
-    before: &Metadata,
-    head: RegistryHead,
-    stamp: &Stamp,
-) -> Change {
-    change(state.slug().clone(), operation, profile, before, head, stamp)
-}
-
 fn change(
     registry: RegistrySlug,
     operation: Operation,
     mut profile: Profile,
+    content: Content,
     before: &Metadata,
     head: RegistryHead,
     stamp: &Stamp,
@@ -350,7 +347,7 @@ fn change(
         operation,
         slug: Some(profile.slug.clone()),
         version: profile.metadata.version,
-        content_hash: profile.content_hash(),
+        content_hash: content.hash,
         profile: Some(Arc::new(profile)),
         head,
         stamp: stamp.clone(),

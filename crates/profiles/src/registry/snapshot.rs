@@ -36,8 +36,9 @@ pub struct RegistryState {
 /// One version of a profile, with what is derived from it once and for all.
 pub struct Stored {
     profile: Arc<Profile>,
-    plain: OnceLock<Rendered>,
-    as_default: OnceLock<Rendered>,
+    /// Each rendered when it is first asked for; index 1 while the profile is the default.
+    documents: [OnceLock<Rendered>; 2],
+    list_items: [OnceLock<Bytes>; 2],
     effective: OnceLock<Result<Arc<EffectiveProfile>, Refusal>>,
 }
 
@@ -45,8 +46,8 @@ impl Stored {
     fn new(profile: Arc<Profile>) -> Arc<Self> {
         Arc::new(Self {
             profile,
-            plain: OnceLock::new(),
-            as_default: OnceLock::new(),
+            documents: Default::default(),
+            list_items: Default::default(),
             effective: OnceLock::new(),
         })
     }
@@ -62,13 +63,22 @@ impl Stored {
     /// # Errors
     /// When it cannot be encoded.
     pub fn rendered(&self, registry: &RegistrySlug, is_default: bool) -> Result<&Rendered, Error> {
-        let cell = if is_default { &self.as_default } else { &self.plain };
+        let cell = &self.documents[usize::from(is_default)];
         if let Some(rendered) = cell.get() {
             return Ok(rendered);
         }
-        let rendered = Rendered::new(registry, &self.profile, is_default)
-            .map_err(|e| Error::Internal(format!("encode profile: {e}")))?;
+        let rendered =
+            Rendered::new(registry, &self.profile, is_default).map_err(|e| not_encoded(&e))?;
         Ok(cell.get_or_init(|| rendered))
+    }
+
+    fn list_item(&self, is_default: bool) -> Result<&Bytes, Error> {
+        let cell = &self.list_items[usize::from(is_default)];
+        if let Some(item) = cell.get() {
+            return Ok(item);
+        }
+        let item = document::list_item(&self.profile, is_default).map_err(|e| not_encoded(&e))?;
+        Ok(cell.get_or_init(|| item))
     }
 
     pub(super) fn effective(
@@ -83,6 +93,10 @@ impl std::fmt::Debug for Stored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Stored").field(&self.profile).finish()
     }
+}
+
+fn not_encoded(error: &serde_json::Error) -> Error {
+    Error::Internal(format!("encode profile: {error}"))
 }
 
 /// What of a list is wanted (decision 41).
@@ -299,7 +313,7 @@ impl RegistryState {
             if count > 0 {
                 body.put_u8(b',');
             }
-            body.put_slice(&stored.rendered(&self.slug, self.is_default(slug))?.list_item);
+            body.put_slice(stored.list_item(self.is_default(slug))?);
             last = Some(slug.clone());
         }
         body.put_slice(b"]\n");

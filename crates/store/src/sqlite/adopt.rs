@@ -83,7 +83,7 @@ fn changes_of(adopted: Adopted, first_id: u64, at_ms: i64) -> Vec<Change> {
             operation: Operation::Adopt,
             slug: Some(profile.slug.clone()),
             version: profile.metadata.version,
-            content_hash: profile.content_hash(),
+            content_hash: profile.content().hash,
             profile: Some(Arc::new(profile)),
             head: head.clone(),
             stamp: stamp(&repairs),

@@ -186,7 +186,7 @@ fn load(connection: &Connection) -> Result<Contents, ReadError> {
         }
         let profile =
             parse_document(row.get_ref(5)?.as_str().unwrap_or_default()).map_err(broken)?;
-        if profile.content_hash() != row.get::<_, String>(6)? {
+        if profile.content().hash != row.get::<_, String>(6)? {
             return Err(broken("the document does not match its hash".into()));
         }
         if profile.slug != slug || profile.metadata.version != version {
