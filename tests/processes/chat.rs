@@ -247,7 +247,7 @@ async fn sockets_answer_pings_and_refuse_before_the_upgrade() {
 }
 
 #[tokio::test]
-async fn an_operator_s_key_never_goes_to_a_profile_s_address() {
+async fn inf_7_an_operator_s_key_never_goes_to_a_profile_s_address() {
     let provider = Provider::start(answers_of("chat-one-turn")).await;
     let args = ["--openai-api-key", "sk-canary", "--allow-local-providers"];
     let server = Server::start(&args);
@@ -262,4 +262,15 @@ async fn an_operator_s_key_never_goes_to_a_profile_s_address() {
     let refused = strict.post("/api/chat/profiles", &profile).await;
     assert_eq!(refused.status, 400);
     assert!(refused.body.contains("http scheme is not allowed"), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn inf_6_a_provider_that_goes_silent_is_given_up() {
+    let provider = Provider::start(vec![json!([{"wait": true}])]).await;
+    let server = Server::start(&["--openai-base-url", &provider.url, "--timeout", "1"]);
+    let mut socket = Socket::open(&server, "conv_id=c").await;
+    server.post("/chat", &json!({"conv_id": "c", "prompt": "hi"})).await;
+    socket.until("log", 1).await;
+    assert_eq!(socket.of("log")[0]["data"]["fields"]["code"], "timeout");
+    assert_eq!(socket.of("log")[0]["data"]["message"], "the provider went silent");
 }

@@ -80,9 +80,14 @@ impl Config {
             !v.redis_enabled,
             "--redis-enabled is not available yet: run one server, or share profiles.db"
         );
-        for (name, value) in
-            [("profile-registry-dsn", &v.profile_registry_dsn), ("chat-dsn", &v.chat_dsn)]
-        {
+        for (name, value) in [
+            ("profile-registry-dsn", &v.profile_registry_dsn),
+            ("profile-registry-db", &v.profile_registry_db),
+            ("chat-dsn", &v.chat_dsn),
+            ("chat-db", &v.chat_db),
+            ("timeline-dsn", &v.timeline_dsn),
+            ("turns-dsn", &v.turns_dsn),
+        ] {
             let postgres =
                 ["postgres://", "postgresql://"].iter().any(|p| value.trim().starts_with(p));
             ensure!(!postgres, "--{name}: PostgreSQL is not available yet, use a SQLite file");
