@@ -201,10 +201,9 @@ pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 /// The condition of a write. Tags that are none of ours match no version.
 #[must_use]
 pub fn if_match(headers: &HeaderMap) -> Option<IfMatch> {
+    // A condition that cannot be read holds for nothing; it is never no condition.
+    headers.get(IF_MATCH)?;
     let tags: Vec<&str> = tags(headers, &IF_MATCH).collect();
-    if tags.is_empty() {
-        return None;
-    }
     if tags.contains(&"*") {
         return Some(IfMatch::Any);
     }

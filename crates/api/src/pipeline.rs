@@ -85,10 +85,6 @@ impl Pipeline {
                 Err(failure) => return failure.into_response(),
             }
         };
-        // Axum would answer HEAD with GET's handler; the contract knows no HEAD.
-        if parts.method == Method::HEAD && path.starts_with("/api/") {
-            return Failure::method_not_allowed().into_response();
-        }
         parts.extensions.insert(Context { request_id, principal });
         let request = Request::from_parts(parts, body);
         match self.router.call(request).await {

@@ -48,12 +48,32 @@ struct PatchBody {
     display_name: Option<String>,
     description: Option<String>,
     runtime: Option<Runtime>,
-    policy: Option<Policy>,
+    policy: Option<PolicyBody>,
     metadata: Option<MetadataBody>,
     extensions: Option<Object>,
     set_default: Option<bool>,
     expected_version: Option<u64>,
     note: Option<String>,
+}
+
+/// A policy that tells `read_only: false` from not saying so.
+#[derive(Deserialize)]
+struct PolicyBody {
+    allow_overrides: Option<bool>,
+    allowed_override_keys: Option<Vec<String>>,
+    denied_override_keys: Option<Vec<String>>,
+    read_only: Option<bool>,
+}
+
+impl From<PolicyBody> for Policy {
+    fn from(body: PolicyBody) -> Self {
+        Self {
+            allow_overrides: body.allow_overrides.unwrap_or(false),
+            allowed_override_keys: body.allowed_override_keys.unwrap_or_default(),
+            denied_override_keys: body.denied_override_keys.unwrap_or_default(),
+            read_only: body.read_only.unwrap_or(false),
+        }
+    }
 }
 
 /// Tags are the client's; the rest is the server's, but must have the right types (D7).
@@ -232,7 +252,8 @@ async fn update_profile(
             display_name: body.display_name,
             description: body.description,
             runtime: body.runtime,
-            policy: body.policy,
+            says_writable: body.policy.as_ref().is_some_and(|p| p.read_only == Some(false)),
+            policy: body.policy.map(Policy::from),
             tags: body.metadata.and_then(|m| m.tags),
             extensions: body.extensions,
         },

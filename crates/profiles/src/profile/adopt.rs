@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::draft::Draft;
 use super::history::RegistryHead;
-use super::middlewares::{Writer, place_configs};
+use super::middlewares::{Writer, check_loose_slots, place_configs};
 use super::{Extensions, Metadata, Policy, Profile, Runtime, extensions, validate};
 use crate::catalog::Catalog;
 use crate::ids::{ExtensionKey, ProfileSlug, RegistrySlug};
@@ -124,6 +124,7 @@ fn adopt_profile(
     name_repeated_uses(&mut runtime, &mut extensions, catalog, &mut repairs);
 
     let mut problems = Vec::new();
+    check_loose_slots(&runtime, &extensions, catalog, &mut problems);
     place_configs(&mut runtime, &mut extensions, catalog, Writer::Operator, &mut problems);
     let metadata = adopt_metadata(raw.get("metadata"));
     let (display_name, description) = (text("display_name"), text("description"));

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::middlewares::{Writer, follow_uses, place_configs, read_instances};
+use super::middlewares::{Writer, check_loose_slots, follow_uses, place_configs, read_instances};
 use super::{Content, Extensions, Metadata, Policy, Profile, Runtime, extensions, validate};
 use crate::catalog::Catalog;
 use crate::error::Problem;
@@ -156,6 +156,7 @@ fn finish(
 ) -> Checked {
     let mut configs = Vec::new();
     if named.any() {
+        check_loose_slots(&profile.runtime, &profile.extensions, catalog, &mut rules);
         place_configs(&mut profile.runtime, &mut profile.extensions, catalog, writer, &mut configs);
     }
     validate::check(&profile, &mut rules);

@@ -99,8 +99,8 @@ pub fn place_configs(
         middleware.name = middleware.name.trim().to_owned();
         middleware.id = middleware.id.trim().to_owned();
     }
+    check_inline(&runtime.middlewares, problems);
     check_repeats(&runtime.middlewares, problems);
-    check_loose_slots(runtime, extensions, catalog, problems);
 
     let mut placed: BTreeMap<ExtensionKey, Instances> = BTreeMap::new();
     for (index, middleware) in runtime.middlewares.iter_mut().enumerate() {
@@ -118,7 +118,7 @@ pub fn place_configs(
         let config = match raw_config(index, middleware, extensions, definition, writer) {
             Ok(config) => config,
             Err(problem) => {
-                problems.push(problem);
+                problems.extend(problem);
                 continue;
             }
         };
@@ -148,32 +148,44 @@ pub fn place_configs(
     }
 }
 
-/// The configuration of one use as it was written, if it is an object that this writer may write.
+/// Inline configurations must be objects. The whole list is looked at before any name is, and the field of such a
+/// problem is the list's; the use is named in the reason (chapter 20 §6).
+fn check_inline(uses: &[MiddlewareUse], problems: &mut Vec<Problem>) {
+    for (index, middleware) in uses.iter().enumerate() {
+        match &middleware.config {
+            None | Some(Value::Null | Value::Object(_)) => {}
+            Some(other) => {
+                let field = format!("runtime.middlewares[{index}].config");
+                let reason = format!("{field}: must be an object: got {}", kind_of(other));
+                let problem = Problem::new("runtime.middlewares.config", reason).keyword("type");
+                problems.push(Problem { pointer: Problem::new(field, "").pointer, ..problem });
+            }
+        }
+    }
+}
+
+/// The configuration of one use as it was written, if it is an object that this writer may write; `Err(None)` if what
+/// is wrong was said already.
 fn raw_config(
     index: usize,
     middleware: &MiddlewareUse,
     extensions: &Extensions,
     definition: &MiddlewareDefinition,
     writer: Writer,
-) -> Result<Option<Object>, Problem> {
+) -> Result<Option<Object>, Option<Problem>> {
     let field = format!("runtime.middlewares[{index}].config");
     let config = config_of(index, middleware, extensions)
-        .map_err(|reason| Problem::new(field.as_str(), reason).keyword("type"))?;
+        .map_err(|reason| Some(Problem::new(field.as_str(), reason).keyword("type")))?;
     let config = match config {
         None => return Ok(None),
         Some(Value::Object(config)) => config,
-        Some(other) => {
-            // The field of projection errors is the list's, the use is named in the reason (chapter 20 §6).
-            let reason = format!("{field}: must be an object: got {}", kind_of(&other));
-            let problem = Problem::new("runtime.middlewares.config", reason).keyword("type");
-            return Err(Problem { pointer: Problem::new(field, "").pointer, ..problem });
-        }
+        Some(_) => return Err(None), // said by `check_inline`
     };
     let reserved = definition.operator_only.iter().find(|name| config.contains_key(**name));
     match reserved {
         Some(name) if writer == Writer::Client => {
             let reason = format!("{name} may only be set by the operator");
-            Err(Problem::new(field, reason).keyword("operator").below(&format!("/{name}")))
+            Err(Some(Problem::new(field, reason).keyword("operator").below(&format!("/{name}"))))
         }
         _ => Ok(Some(config)),
     }
@@ -197,7 +209,7 @@ fn check_repeats(uses: &[MiddlewareUse], problems: &mut Vec<Problem>) {
 }
 
 /// Slots that no use reads are dropped, but not unseen: what is sent under a published schema must follow it (D9).
-fn check_loose_slots(
+pub fn check_loose_slots(
     runtime: &Runtime,
     extensions: &Extensions,
     catalog: &Catalog,
@@ -206,11 +218,9 @@ fn check_loose_slots(
     for (key, payload) in extensions {
         let Some(definition) = catalog.middleware_of_key(key) else { continue };
         let Ok(instances) = read_instances(payload) else { continue };
+        let slots: Vec<String> = instances.keys().cloned().collect();
         for (slot_name, config) in instances {
-            let used = runtime.middlewares.iter().enumerate().any(|(index, u)| {
-                u.name == definition.name && (slot(index, u) == slot_name || slot_name == "default")
-            });
-            if used {
+            if is_read(&slot_name, &slots, runtime, definition) {
                 continue;
             }
             let anonymous =
@@ -229,6 +239,21 @@ fn check_loose_slots(
             }
         }
     }
+}
+
+/// Whether some use takes its configuration from the slot: its own, or `default` when it has neither id nor own slot.
+fn is_read(
+    slot_name: &str,
+    slots: &[String],
+    runtime: &Runtime,
+    definition: &MiddlewareDefinition,
+) -> bool {
+    runtime.middlewares.iter().enumerate().any(|(index, used)| {
+        let own = slot(index, used);
+        let falls_back = used.id.trim().is_empty() && !slots.contains(&own);
+        used.name.trim() == definition.name
+            && (own == slot_name || (falls_back && slot_name == "default"))
+    })
 }
 
 /// Keeps configurations with their uses when a list of middlewares is replaced: a use without id takes the slot that it

@@ -16,6 +16,8 @@ pub struct ProfilePatch {
     pub runtime: Option<Runtime>,
     /// Replaces the policy.
     pub policy: Option<Policy>,
+    /// The policy says `read_only: false` in so many words; leaving it out unlocks nothing (decision 13).
+    pub says_writable: bool,
     /// Replaces the tags, the only metadata that is the author's.
     pub tags: Option<Vec<String>>,
     /// Replaces the extensions, except configurations of middlewares that the new map does not mention (decision 9).
@@ -43,7 +45,7 @@ impl ProfilePatch {
             || self.runtime.is_some()
             || self.tags.is_some()
             || self.extensions.is_some();
-        !others && self.policy.as_ref().is_some_and(|policy| !policy.read_only)
+        !others && self.says_writable && self.policy.is_some()
     }
 
     /// Whether parts that pass through the middlewares' rules are named.
@@ -242,7 +244,9 @@ mod tests {
     fn unlocking_changes_one_field() {
         let mut locked = profile("a");
         locked.policy = Policy { read_only: true, allow_overrides: true, ..Policy::default() };
-        let unlock = ProfilePatch { policy: Some(Policy::default()), ..ProfilePatch::default() };
+        let silent = ProfilePatch { policy: Some(Policy::default()), ..ProfilePatch::default() };
+        assert!(!silent.unlocks());
+        let unlock = ProfilePatch { says_writable: true, ..silent };
         assert!(unlock.unlocks());
         let policy = apply(&locked, unlock, &catalog()).profile.policy;
         assert_eq!((policy.read_only, policy.allow_overrides), (false, true));
