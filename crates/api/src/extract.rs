@@ -20,24 +20,11 @@ pub const MAX_BODY: usize = 1024 * 1024;
 /// How long a body may take.
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
 
-/// Reads a whole body that must be JSON by its content type, if it has one.
+/// Reads a whole body that must be JSON by its content type, if it has one (decision 8, chapter 30 D46).
 ///
 /// # Errors
-/// As [`read_any_body`], and 415 for a body of another content type.
+/// 413 above the limit, 415 for a body of another content type, 408 when it takes too long, 400 when it breaks off.
 pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Failure> {
-    let bytes = read_any_body(body, limit).await?;
-    if !bytes.is_empty() && !is_json(headers) {
-        let text = "unsupported media type";
-        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", text));
-    }
-    Ok(bytes)
-}
-
-/// Reads a whole body, whatever it says it is.
-///
-/// # Errors
-/// 413 above the limit, 408 when it takes too long, 400 when it breaks off.
-pub async fn read_any_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
     let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, limit).collect()).await;
     let Ok(collected) = collected else {
         return Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", "request timeout"));
@@ -49,7 +36,12 @@ pub async fn read_any_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
             Failure::bad_request()
         }
     })?;
-    Ok(collected.to_bytes())
+    let bytes = collected.to_bytes();
+    if !bytes.is_empty() && !is_json(headers) {
+        let text = "unsupported media type";
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", text));
+    }
+    Ok(bytes)
 }
 
 /// JSON, or not said (decision 8).

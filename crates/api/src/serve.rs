@@ -18,7 +18,7 @@ use crate::pipeline::Pipeline;
 
 /// How long a request's head may take, also between two requests of a connection (hyper has no separate idle limit).
 const HEAD: Duration = Duration::from_secs(15);
-/// Largest head: request line and headers.
+/// Largest head, request line and headers, give or take what is read at once.
 const HEAD_BYTES: usize = 64 * 1024;
 /// Connections at once; more wait in the listener's backlog.
 const CONNECTIONS: usize = 10_000;

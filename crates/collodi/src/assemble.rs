@@ -89,9 +89,10 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
 
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let stop = stop_signal()?;
     banner(&config, listener.local_addr()?, &registry, &model);
     let patience = Duration::from_secs(config.values.shutdown_seconds);
-    collodi_api::serve::serve(app, listener, stop_signal()?, patience).await;
+    collodi_api::serve::serve(app, listener, stop, patience).await;
     Ok(())
 }
 

@@ -175,6 +175,9 @@ pub struct Metadata {
     pub tags: Vec<String>,
 }
 
+/// Where versions stop rising: databases keep them as signed 64-bit integers.
+pub const MAX_VERSION: u64 = i64::MAX as u64;
+
 impl Metadata {
     /// The metadata of the next version (chapter 10 §5). Time never runs backwards for one resource, and a version that
     /// could not rise any more stays, so that it never wraps (D7).
@@ -185,7 +188,7 @@ impl Metadata {
         let updated_at_ms = now_ms.max(self.updated_at_ms);
         Self {
             source: keep(source, &self.source),
-            version: self.version.saturating_add(1),
+            version: self.version.saturating_add(1).min(MAX_VERSION),
             created_at_ms: if self.created_at_ms == 0 { updated_at_ms } else { self.created_at_ms },
             updated_at_ms,
             created_by: keep(&self.created_by, actor),
@@ -231,7 +234,7 @@ mod tests {
     #[test]
     fn c10_d7_a_version_never_wraps() {
         let full = Metadata { version: u64::MAX, ..Metadata::default() };
-        assert_eq!(full.touched(1, "a", "b").version, u64::MAX);
+        assert_eq!(full.touched(1, "a", "b").version, MAX_VERSION);
     }
 
     #[test]

@@ -216,8 +216,9 @@ impl Registry {
         slug: ProfileSlug,
         guard: Guard,
         author: Author,
+        dry_run: bool,
     ) -> Result<Written, Error> {
-        self.execute(decide::delete_profile(registry, slug, guard), author, false).await
+        self.execute(decide::delete_profile(registry, slug, guard), author, dry_run).await
     }
 
     /// Makes a profile the default of its registry (chapter 20 §5.6).
@@ -228,8 +229,9 @@ impl Registry {
         &self,
         request: MakeDefault,
         author: Author,
+        dry_run: bool,
     ) -> Result<Written, Error> {
-        self.execute(decide::set_default(request), author, false).await
+        self.execute(decide::set_default(request), author, dry_run).await
     }
 
     /// Fills a registry that is missing or has no profiles; says whether it did.

@@ -182,6 +182,8 @@ pub fn check_patch(patch: &Object, allow_local: bool, problems: &mut Vec<Problem
             let path = format!("{path}.{name}");
             let problem = match find(section, name) {
                 None => Some(Problem::new(path, "unknown field").keyword("unknown")),
+                // What reads of an adopted profile show instead of a key may come back with an edit.
+                Some(Field { kind: Secret, .. }) if value.as_str() == Some("***") => None,
                 Some(Field { kind: Secret, .. }) => {
                     Some(Problem::new(path, "secrets do not belong in profiles").keyword("secret"))
                 }
@@ -256,22 +258,30 @@ pub fn coerce(field: &Field, value: &Value) -> Result<Value, String> {
     }
 }
 
-/// Replaces every secret in a patch by `***`; says whether there was one (decision 15, adopted databases).
+/// Replaces every secret in a patch by `***`, wherever it lies; says whether there was one (decision 15, adopted
+/// databases, whose patches may have any shape).
 pub fn redact(patch: &mut Object) -> bool {
     let mut found = false;
-    for (section, fields) in patch.iter_mut() {
-        let Value::Object(fields) = fields else { continue };
-        for (name, value) in fields.iter_mut() {
-            let known =
-                matches!(find(section.trim(), name.trim()), Some(Field { kind: Secret, .. }));
-            let looks_secret = name.trim().to_ascii_lowercase().ends_with("-api-key");
-            if (known || looks_secret) && value.as_str() != Some("") && !value.is_null() {
-                found |= value.as_str() != Some("***");
-                *value = "***".into();
-            }
+    for (name, value) in patch.iter_mut() {
+        if !name.trim().to_ascii_lowercase().ends_with("-api-key") {
+            found |= redact_value(value);
+        } else if !value.is_null() && value.as_str().is_none_or(|text| !["", "***"].contains(&text))
+        {
+            found = true;
+            *value = "***".into();
         }
     }
     found
+}
+
+fn redact_value(value: &mut Value) -> bool {
+    match value {
+        Value::Object(object) => redact(object),
+        Value::Array(items) => {
+            items.iter_mut().fold(false, |found, item| redact_value(item) | found)
+        }
+        _ => false,
+    }
 }
 
 /// Settings by section and field, coerced.

@@ -56,6 +56,28 @@ pub struct StoredRegistry {
     pub deleted: BTreeMap<ProfileSlug, u64>,
 }
 
+impl StoredRegistry {
+    /// Chooses a default if the stored one is missing or names nothing (D1); says so. The choice is stored with the next
+    /// change of the registry.
+    pub fn repair_default(&mut self) -> Option<String> {
+        let stated = self.head.default_profile.as_ref();
+        if self.profiles.iter().any(|profile| Some(&profile.slug) == stated) {
+            return None;
+        }
+        let slugs = || self.profiles.iter().map(|profile| &profile.slug);
+        let named = slugs().find(|slug| slug.as_str() == "default");
+        let heir = named.or_else(|| slugs().min()).cloned();
+        if heir.as_ref() == stated {
+            return None;
+        }
+        let shown =
+            |slug: Option<&ProfileSlug>| slug.map_or("none", ProfileSlug::as_str).to_owned();
+        let said = format!("default profile was {}, now {}", shown(stated), shown(heir.as_ref()));
+        self.head.default_profile = heir;
+        Some(said)
+    }
+}
+
 /// Everything that is stored, as one consistent read.
 #[derive(Debug, Default)]
 pub struct Contents {
@@ -79,7 +101,8 @@ pub trait ProfileStore: Send + Sync {
     /// When the database cannot be opened for writing.
     fn writer(&self) -> Result<Box<dyn WriteSession>, StoreError>;
 
-    /// Changes of one profile, newest first, at most `limit`, below version `before` (0: from the newest).
+    /// Changes of one profile, newest first, at most `limit`, with ids below `before` (0: from the newest). Pages go by
+    /// id, because becoming the default is a change that keeps the version.
     ///
     /// # Errors
     /// When the database cannot be read.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Writes `content` to `path`: a reader sees the old or the new file, also after a crash. Parent folders are created.
 /// An existing file keeps its mode, and a symbolic link keeps pointing at the file that is replaced. Writers of the
@@ -12,11 +12,8 @@ use std::path::{Path, PathBuf};
 /// Whatever the file system says; the old file is then untouched and no temporary file is left.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    fs::create_dir_all(&folder)?;
+    let folder = folder_of(&target);
+    fs::create_dir_all(folder)?;
     let name = target.file_name().ok_or_else(|| io::Error::other("path names no file"))?;
     let name = name.to_string_lossy().into_owned();
 
@@ -26,15 +23,32 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         .write(true)
         .open(folder.join(format!(".{name}.lock")))?;
     lock.lock()?;
-    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    let written =
-        write_durably(&temporary, content, fs::metadata(&target).ok().map(|m| m.permissions()))
-            .and_then(|()| fs::rename(&temporary, &target))
-            .and_then(|()| File::open(&folder)?.sync_all());
+    swap(&target, content)
+}
+
+/// Puts a new file in the place of `target`, which is no link, at once. The last of several writers counts.
+pub(crate) fn swap(target: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = folder_of(target);
+    let name = target.file_name().ok_or_else(|| io::Error::other("path names no file"))?;
+    // Processes in containers share their ids, so the name is drawn.
+    let drawn = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), name);
+    let temporary = folder.join(format!(".{}.{drawn:016x}.tmp", name.to_string_lossy()));
+    let mode = fs::metadata(target).ok().map(|meta| meta.permissions());
+    let written = write_durably(&temporary, content, mode)
+        .and_then(|()| fs::rename(&temporary, target))
+        .and_then(|()| File::open(folder)?.sync_all());
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// The folder that a path lies in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn write_durably(path: &Path, content: &[u8], mode: Option<fs::Permissions>) -> io::Result<()> {

@@ -1,13 +1,16 @@
 //! Opening SQLite files: the version of the library, connections with structured options, what a file is, migrations.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use collodi_profiles::store::{StoreError, StoreErrorKind};
+use companion::Left;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 pub mod adopt;
 mod changes;
+mod companion;
 pub mod migrate;
 pub mod profiles;
 
@@ -43,6 +46,9 @@ pub(crate) enum Access {
 
 /// Opens a database file by its path, never as a URI: `?`, `#` and `%` in names mean themselves (D22).
 pub(crate) fn connect(path: &Path, access: Access) -> Result<Connection, StoreError> {
+    if access == Access::Write {
+        creatable(path)?;
+    }
     let fail = |e: rusqlite::Error| failed(&format!("open {}", path.display()), &e);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let flags = if access == Access::Write { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags };
@@ -60,15 +66,35 @@ fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
     if access == Access::Read {
         return connection.pragma_update(None, "query_only", true);
     }
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(rusqlite::Error::InvalidParameterName(format!(
-            "journal mode is {mode}, not wal"
-        )));
-    }
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)
+}
+
+/// SQLite does not wait for others when the journal mode changes, so this does: servers that start at once on a new file
+/// would refuse each other.
+pub(crate) fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        let mode = connection
+            .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
+        match mode {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                let text = format!("journal mode is {mode}, not wal");
+                return Err(rusqlite::Error::InvalidParameterName(text));
+            }
+            Err(error) => {
+                let busy = matches!(
+                    error.sqlite_error_code(),
+                    Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+                );
+                if !busy || Instant::now() >= deadline {
+                    return Err(error);
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// What a path holds before anything of ours touches it.
@@ -106,43 +132,85 @@ pub fn inspect(path: &Path, application_id: i32) -> Result<Found, StoreError> {
             log.display()
         ));
     }
+    let left = Left::read(path)?;
     if size == 0 {
-        return Ok(Found::Nothing);
+        return match left {
+            Some(left) => left.check(None).map(|()| Found::Nothing),
+            None => Ok(Found::Nothing),
+        };
     }
+    // SQLite falls back to reading when it may not write, and says little when it may do neither.
+    OpenOptions::new().read(true).write(true).open(path).map_err(|e| {
+        let text = format!("open {shown} for reading and writing: {e}");
+        StoreError::new(StoreErrorKind::Other, text)
+    })?;
     let connection = open_untouched(path).map_err(|e| failed(&format!("open {shown}"), &e))?;
-    let ask =
-        |e: rusqlite::Error| failed(&format!("read {shown}: is it damaged or not a database?"), &e);
-    let verdict: Vec<String> = connection
-        .prepare("PRAGMA quick_check(5)")
-        .and_then(|mut check| check.query_map([], |row| row.get(0))?.collect())
-        .map_err(ask)?;
-    if verdict != ["ok"] {
-        let verdict = verdict.join("; ");
+    let seen = look(&connection)
+        .map_err(|e| failed(&format!("read {shown}: is it damaged or not a database?"), &e))?;
+    if seen.verdict != ["ok"] {
+        let verdict = seen.verdict.join("; ");
         return refuse(format!(
             "{shown} is damaged: {verdict}. It was left untouched; restore it from a snapshot"
         ));
     }
-    let number =
-        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let version = number("user_version").map_err(ask)?;
-    let owner = number("application_id").map_err(ask)?;
-    let tables: Vec<String> = connection
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
-        .and_then(|mut names| names.query_map([], |row| row.get(0))?.collect())
-        .map_err(ask)?;
-    match (owner, version, &tables[..]) {
+    if let Some(left) = left {
+        left.check(seen.identity.as_deref())?;
+    }
+    match (seen.application_id, seen.user_version, &seen.tables[..]) {
         (0, 0, []) => Ok(Found::Nothing),
         (owner, version, _) if owner == i64::from(application_id) => Ok(Found::Ours(version)),
         (0, 0, [table]) if table == "profile_registries" => Ok(Found::Reference),
         _ => refuse(format!(
             "{shown} is another program's database (tables: {}). It was left untouched",
-            tables.join(", ")
+            seen.tables.join(", ")
         )),
     }
 }
 
+/// What a database says of itself.
+struct Seen {
+    verdict: Vec<String>,
+    application_id: i64,
+    user_version: i64,
+    tables: Vec<String>,
+    identity: Option<String>,
+}
+
+/// Looks in one transaction, so that another process that is just migrating is seen before or after, not in between.
+fn look(connection: &Connection) -> rusqlite::Result<Seen> {
+    let looking = connection.unchecked_transaction()?;
+    let texts = |sql: &str| -> rusqlite::Result<Vec<String>> {
+        looking.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    };
+    let number =
+        |pragma: &str| looking.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let verdict = texts("PRAGMA quick_check(5)")?;
+    let tables = texts(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+    )?;
+    let identity = if tables.iter().any(|table| table == "identity") {
+        texts("SELECT id FROM identity")?.into_iter().next()
+    } else {
+        None
+    };
+    Ok(Seen {
+        verdict,
+        application_id: number("application_id")?,
+        user_version: number("user_version")?,
+        tables,
+        identity,
+    })
+}
+
+/// Says in the system's words why a database cannot be created, before SQLite says it in fewer.
+fn creatable(path: &Path) -> Result<(), StoreError> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path).map(|_| ()).map_err(
+        |e| StoreError::new(StoreErrorKind::Other, format!("create {}: {e}", path.display())),
+    )
+}
+
 /// Opens for looking: closing it neither folds the log in nor removes it.
-fn open_untouched(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn open_untouched(path: &Path) -> rusqlite::Result<Connection> {
     use rusqlite::config::DbConfig;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -163,9 +231,16 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 pub(crate) fn failed(doing: &str, error: &rusqlite::Error) -> StoreError {
     const FSYNC: i32 = 1034;
     const DIR_FSYNC: i32 = 1290;
+    // The shared-memory file could not grow; there is no other reason for that than space.
+    const SHM_SIZE: i32 = 4874;
+    const SHM_MAP: i32 = 5386;
     let kind = match error {
         rusqlite::Error::SqliteFailure(e, _) if [FSYNC, DIR_FSYNC].contains(&e.extended_code) => {
             StoreErrorKind::Io
+        }
+        rusqlite::Error::SqliteFailure(e, _) if [SHM_SIZE, SHM_MAP].contains(&e.extended_code) => {
+            let text = format!("{doing}: no space left on device");
+            return StoreError::new(StoreErrorKind::Full, text);
         }
         _ => match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreErrorKind::Full,

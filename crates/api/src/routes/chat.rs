@@ -50,8 +50,7 @@ pub(crate) async fn submit(
     if parts.method != Method::POST {
         return Err(Failure::method_not_allowed());
     }
-    // Whatever the content type says (chapter 30 §1.1); the Origin check is what keeps other pages out.
-    let bytes = extract::read_any_body(body, MAX_CHAT_BODY).await?;
+    let bytes = extract::read_body(&parts.headers, body, MAX_CHAT_BODY).await?;
     let body: ChatBody = extract::parse(&bytes)?;
     let path = profile_of_path(parts.uri.path());
     let wanted = Wanted {

@@ -273,11 +273,12 @@ async fn delete_profile(app: &App, parts: &Parts, slug: ProfileSlug) -> Result<R
     let query = Query::of(parts)?;
     let registry = query.registry(None, app.registry.default_registry())?;
     let guard = guard(parts, Some(query.expected_version()?));
+    let dry_run = query.is_on("dry_run");
     let author = author(app, parts, query.get("note").map(str::to_owned))?;
-    let written = app.registry.delete_profile(registry, slug, guard, author).await?;
+    let written = app.registry.delete_profile(registry, slug, guard, author, dry_run).await?;
     let mut response = empty(StatusCode::NO_CONTENT);
     response.headers_mut().insert(X_REGISTRY_VERSION, written.registry_version.into());
-    Ok(response)
+    Ok(mark(response, dry_run))
 }
 
 async fn set_default(
@@ -297,8 +298,9 @@ async fn set_default(
     let note = body.note.or_else(|| query.get("note").map(str::to_owned));
     let author = author(app, parts, note)?;
     let request = MakeDefault { registry, slug, guard: guard(parts, Some(expected)) };
-    let written = app.registry.set_default(request, author).await?;
-    answer(StatusCode::OK, &written, false)
+    let dry_run = query.is_on("dry_run");
+    let written = app.registry.set_default(request, author, dry_run).await?;
+    answer(StatusCode::OK, &written, dry_run)
 }
 
 fn context(parts: &Parts) -> Result<&Context, Failure> {
@@ -332,11 +334,15 @@ fn answer(status: StatusCode, written: &Written, dry_run: bool) -> Result<Respon
     let stored = written.stored.as_ref().ok_or(Error::ProfileNotFound)?;
     let rendered = stored.rendered(&written.registry, written.is_default)?;
     let body = Some(rendered.document.clone());
-    let mut response = stamped(status, body, &rendered.etag, written.registry_version);
+    Ok(mark(stamped(status, body, &rendered.etag, written.registry_version), dry_run))
+}
+
+/// Says that nothing was written.
+fn mark(mut response: Response, dry_run: bool) -> Response {
     if dry_run {
         response.headers_mut().insert(X_DRY_RUN, HeaderValue::from_static("1"));
     }
-    Ok(response)
+    response
 }
 
 fn stamped(

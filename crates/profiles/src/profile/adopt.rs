@@ -7,13 +7,16 @@ use serde_json::{Value, json};
 
 use super::draft::Draft;
 use super::history::RegistryHead;
-use super::middlewares::{Writer, check_loose_slots, place_configs};
+use super::middlewares::{Writer, loose_slots, place_configs, read_instances};
 use super::{Extensions, Metadata, Policy, Profile, Runtime, extensions, validate};
 use crate::catalog::Catalog;
 use crate::ids::{ExtensionKey, ProfileSlug, RegistrySlug};
 use crate::json::Object;
 use crate::quote::quote;
 use crate::settings;
+
+/// Clients of the reference could forge versions; above this they start here, with room to rise (D7).
+const ADOPTED_VERSION: u64 = 1 << 53;
 
 /// A registry as it is kept.
 #[derive(Debug)]
@@ -93,7 +96,7 @@ fn adopt_head(
 fn adopt_metadata(raw: Option<&Value>) -> Metadata {
     let mut metadata: Metadata =
         raw.and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default();
-    metadata.version = metadata.version.clamp(1, i64::MAX as u64);
+    metadata.version = metadata.version.clamp(1, ADOPTED_VERSION);
     metadata
 }
 
@@ -120,12 +123,17 @@ fn adopt_profile(
     let policy: Policy = serde_json::from_value(part("policy")).map_err(|e| e.to_string())?;
     let raw_extensions: Object =
         serde_json::from_value(part("extensions")).map_err(|e| e.to_string())?;
-    let mut extensions = adopt_extensions(raw_extensions, &mut repairs);
+    let mut extensions = adopt_extensions(raw_extensions, catalog, &mut repairs);
     name_repeated_uses(&mut runtime, &mut extensions, catalog, &mut repairs);
 
     let mut problems = Vec::new();
-    check_loose_slots(&runtime, &extensions, catalog, &mut problems);
-    place_configs(&mut runtime, &mut extensions, catalog, Writer::Operator, &mut problems);
+    for (definition, slot, config) in loose_slots(&runtime, &extensions, catalog) {
+        let (slot, config) = (quote(&slot), Value::Object(config));
+        let key = &definition.key;
+        repairs.push(format!("dropped {slot} of {key}, which no middleware reads: {config}"));
+    }
+    let none = Extensions::new();
+    place_configs(&mut runtime, &mut extensions, &none, catalog, Writer::Operator, &mut problems);
     let metadata = adopt_metadata(raw.get("metadata"));
     let (display_name, description) = (text("display_name"), text("description"));
     if settings::redact(&mut runtime.step_settings_patch) {
@@ -148,14 +156,18 @@ fn adopt_profile(
 }
 
 /// Canonical keys; of two spellings the canonical one keeps the key, as the reference's look-ups saw it (D10, D11).
-fn adopt_extensions(raw: Object, repairs: &mut Vec<String>) -> Extensions {
+fn adopt_extensions(raw: Object, catalog: &Catalog, repairs: &mut Vec<String>) -> Extensions {
     let mut adopted = Extensions::new();
     let (canonical, variants): (Vec<_>, Vec<_>) = raw.into_iter().partition(|(raw_key, _)| {
         ExtensionKey::parse(raw_key).is_ok_and(|key| key.as_str() == raw_key)
     });
     for (raw_key, payload) in canonical.into_iter().chain(variants) {
         let wanted = ExtensionKey::parse(&raw_key).ok();
-        let free = wanted.clone().filter(|key| !adopted.contains_key(key));
+        // Under a middleware's key only what can be read as its configuration may stay.
+        let fits = |key: &ExtensionKey| {
+            catalog.middleware_of_key(key).is_none() || read_instances(&payload).is_ok()
+        };
+        let free = wanted.clone().filter(|key| !adopted.contains_key(key) && fits(key));
         let Some(key) = free.or_else(|| variant_key(wanted.as_ref(), &adopted)) else { continue };
         if Some(&key) != wanted.as_ref() {
             repairs.push(format!("extension {} is kept as {key}", quote(&raw_key)));

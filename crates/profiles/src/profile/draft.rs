@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::middlewares::{Writer, check_loose_slots, follow_uses, place_configs, read_instances};
+use super::middlewares::{Writer, check_loose_slots, follow_uses, keep_unmentioned, place_configs};
 use super::{Content, Extensions, Metadata, Policy, Profile, Runtime, extensions, validate};
 use crate::catalog::Catalog;
 use crate::error::Problem;
@@ -89,6 +89,7 @@ pub fn check(slug: ProfileSlug, draft: Draft, catalog: &Catalog, writer: Writer)
     let mut rules = Vec::new();
     let extensions = extensions::normalise(draft.extensions, catalog, &mut rules);
     let metadata = Metadata { tags: draft.tags, ..Metadata::default() };
+    check_loose_slots(&draft.runtime, &extensions, catalog, &mut rules);
     let profile = Profile {
         slug,
         display_name: draft.display_name.trim().to_owned(),
@@ -98,7 +99,7 @@ pub fn check(slug: ProfileSlug, draft: Draft, catalog: &Catalog, writer: Writer)
         metadata,
         extensions,
     };
-    finish(profile, Named::ALL, catalog, writer, rules)
+    finish(profile, &Extensions::new(), Named::ALL, catalog, writer, rules)
 }
 
 /// Checks the profile that a patch makes of `stored`: `profile` has the patched fields already, except extensions,
@@ -112,43 +113,25 @@ pub fn check_patched(
     catalog: &Catalog,
 ) -> Checked {
     let mut rules = Vec::new();
-    let kept = || {
-        let mut kept = stored.extensions.clone();
-        if named.runtime {
-            follow_uses(
-                &stored.runtime.middlewares,
-                &profile.runtime.middlewares,
-                &mut kept,
-                catalog,
-            );
-        }
-        kept
-    };
+    let mut kept = stored.extensions.clone();
+    if named.runtime {
+        let (old, new) = (&stored.runtime.middlewares, &profile.runtime.middlewares);
+        follow_uses(old, new, &mut kept, catalog);
+    }
     if let Some(written) = written {
         let mut extensions = extensions::normalise(written, catalog, &mut rules);
-        keep_unmentioned(&mut extensions, kept(), catalog);
+        check_loose_slots(&profile.runtime, &extensions, catalog, &mut rules);
+        keep_unmentioned(&profile.runtime.middlewares, &mut extensions, &kept, catalog);
         profile.extensions = extensions;
     } else if named.runtime {
-        profile.extensions = kept();
+        profile.extensions.clone_from(&kept);
     }
-    finish(profile, named, catalog, Writer::Client, rules)
-}
-
-/// Replacing the map of extensions does not reset middlewares that the new map does not mention (D13, decision 9).
-fn keep_unmentioned(extensions: &mut Extensions, stored: Extensions, catalog: &Catalog) {
-    for (key, payload) in stored {
-        let has_slots = || read_instances(&payload).is_ok_and(|instances| !instances.is_empty());
-        if catalog.middleware_of_key(&key).is_some()
-            && !extensions.contains_key(&key)
-            && has_slots()
-        {
-            extensions.insert(key, payload);
-        }
-    }
+    finish(profile, &kept, named, catalog, Writer::Client, rules)
 }
 
 fn finish(
     mut profile: Profile,
+    stored: &Extensions,
     named: Named,
     catalog: &Catalog,
     writer: Writer,
@@ -156,8 +139,13 @@ fn finish(
 ) -> Checked {
     let mut configs = Vec::new();
     if named.any() {
-        check_loose_slots(&profile.runtime, &profile.extensions, catalog, &mut rules);
-        place_configs(&mut profile.runtime, &mut profile.extensions, catalog, writer, &mut configs);
+        let (runtime, extensions) = (&mut profile.runtime, &mut profile.extensions);
+        place_configs(runtime, extensions, stored, catalog, writer, &mut configs);
+    }
+    if named.runtime {
+        for tool in profile.runtime.tools.iter_mut().flatten() {
+            *tool = tool.trim().to_owned();
+        }
     }
     validate::check(&profile, &mut rules);
     if named.runtime {

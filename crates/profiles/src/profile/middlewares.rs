@@ -84,13 +84,15 @@ pub enum Writer {
     Operator,
 }
 
-/// Moves, resolves and stores the configuration of every use. On return no use has inline configuration, `extensions`
+/// Moves, resolves and stores the configuration of every use; `stored` is what these uses had before, empty for a new
+/// profile. On return no use has inline configuration, `extensions`
 /// holds the resolved one, schema defaults included, and no slot is left that belongs to no use of a known middleware.
 ///
-/// Unknown middlewares are a problem for a client; an operator's are left as they are (adopted databases).
+/// Unknown middlewares are a problem, and are left as they are.
 pub fn place_configs(
     runtime: &mut Runtime,
     extensions: &mut Extensions,
+    stored: &Extensions,
     catalog: &Catalog,
     writer: Writer,
     problems: &mut Vec<Problem>,
@@ -108,20 +110,27 @@ pub fn place_configs(
             continue; // said by profile validation, in its own order
         }
         let Some(definition) = catalog.middleware(&middleware.name) else {
-            if writer == Writer::Client {
-                let reason = format!("unknown middleware {}", quote(&middleware.name));
-                let field = format!("runtime.middlewares[{index}].name");
-                problems.push(Problem::new(field, reason).keyword("unknown"));
-            }
+            let reason = format!("unknown middleware {}", quote(&middleware.name));
+            let field = format!("runtime.middlewares[{index}].name");
+            problems.push(Problem::new(field, reason).keyword("unknown"));
             continue;
         };
-        let config = match raw_config(index, middleware, extensions, definition, writer) {
+        let config = match raw_config(index, middleware, extensions) {
             Ok(config) => config,
             Err(problem) => {
                 problems.extend(problem);
                 continue;
             }
         };
+        if writer == Writer::Client
+            && let Some(name) = reserved(index, middleware, config.as_ref(), stored, definition)
+        {
+            let field = format!("runtime.middlewares[{index}].config");
+            let reason = format!("{name} may only be set by the operator");
+            let problem = Problem::new(field, reason).keyword("operator");
+            problems.push(problem.below(&format!("/{name}")));
+            continue;
+        }
         let source = Source {
             name: "profile_write".into(),
             layer: Layer::Profile,
@@ -164,31 +173,37 @@ fn check_inline(uses: &[MiddlewareUse], problems: &mut Vec<Problem>) {
     }
 }
 
-/// The configuration of one use as it was written, if it is an object that this writer may write; `Err(None)` if what
-/// is wrong was said already.
+/// The configuration of one use as it was written, if it is an object; `Err(None)` if what is wrong was said already.
 fn raw_config(
     index: usize,
     middleware: &MiddlewareUse,
     extensions: &Extensions,
-    definition: &MiddlewareDefinition,
-    writer: Writer,
 ) -> Result<Option<Object>, Option<Problem>> {
     let field = format!("runtime.middlewares[{index}].config");
     let config = config_of(index, middleware, extensions)
         .map_err(|reason| Some(Problem::new(field.as_str(), reason).keyword("type")))?;
-    let config = match config {
-        None => return Ok(None),
-        Some(Value::Object(config)) => config,
-        Some(_) => return Err(None), // said by `check_inline`
-    };
-    let reserved = definition.operator_only.iter().find(|name| config.contains_key(**name));
-    match reserved {
-        Some(name) if writer == Writer::Client => {
-            let reason = format!("{name} may only be set by the operator");
-            Err(Some(Problem::new(field, reason).keyword("operator").below(&format!("/{name}"))))
-        }
-        _ => Ok(Some(config)),
+    match config {
+        None => Ok(None),
+        Some(Value::Object(config)) => Ok(Some(config)),
+        Some(_) => Err(None), // said by `check_inline`
     }
+}
+
+/// A member that only the operator may write and that is not as it is stored: what the operator wrote stays while a
+/// client leaves it alone (decision 46).
+fn reserved(
+    index: usize,
+    middleware: &MiddlewareUse,
+    config: Option<&Object>,
+    stored: &Extensions,
+    definition: &MiddlewareDefinition,
+) -> Option<&'static str> {
+    let before = stored.get(&definition.key).and_then(|payload| read_instances(payload).ok());
+    let before = before.and_then(|mut slots| slots.remove(&slot(index, middleware)));
+    let same =
+        |name: &str| config.and_then(|c| c.get(name)) == before.as_ref().and_then(|b| b.get(name));
+    let set = |name: &str| config.is_some_and(|config| config.contains_key(name));
+    definition.operator_only.iter().copied().find(|name| set(name) && !same(name))
 }
 
 /// The same middleware more than once needs ids, or its configurations could not be told apart (decision 9).
@@ -215,30 +230,41 @@ pub fn check_loose_slots(
     catalog: &Catalog,
     problems: &mut Vec<Problem>,
 ) {
+    for (definition, slot_name, config) in loose_slots(runtime, extensions, catalog) {
+        let anonymous = MiddlewareUse { name: definition.name.clone(), ..MiddlewareUse::default() };
+        let source = Source {
+            name: "profile_write".into(),
+            layer: Layer::Profile,
+            payload: Some(config.into()),
+        };
+        if let Err(error) = resolve(&definition.name, &definition.schema, &anonymous, vec![source])
+        {
+            let field = format!("profile.extensions[{}]", definition.key);
+            let reason = format!("instances[{}]: {error}", quote(&slot_name));
+            problems.push(Problem::new(field, reason).keyword(error.keyword));
+        }
+    }
+}
+
+/// The slots that no use reads, with the middleware they are for.
+#[must_use]
+pub fn loose_slots<'a>(
+    runtime: &Runtime,
+    extensions: &Extensions,
+    catalog: &'a Catalog,
+) -> Vec<(&'a MiddlewareDefinition, String, Object)> {
+    let mut loose = Vec::new();
     for (key, payload) in extensions {
         let Some(definition) = catalog.middleware_of_key(key) else { continue };
         let Ok(instances) = read_instances(payload) else { continue };
         let slots: Vec<String> = instances.keys().cloned().collect();
         for (slot_name, config) in instances {
-            if is_read(&slot_name, &slots, runtime, definition) {
-                continue;
-            }
-            let anonymous =
-                MiddlewareUse { name: definition.name.clone(), ..MiddlewareUse::default() };
-            let source = Source {
-                name: "profile_write".into(),
-                layer: Layer::Profile,
-                payload: Some(config.into()),
-            };
-            if let Err(error) =
-                resolve(&definition.name, &definition.schema, &anonymous, vec![source])
-            {
-                let field = format!("profile.extensions[{key}]");
-                let reason = format!("instances[{}]: {error}", quote(&slot_name));
-                problems.push(Problem::new(field, reason).keyword(error.keyword));
+            if !is_read(&slot_name, &slots, runtime, definition) {
+                loose.push((definition, slot_name, config));
             }
         }
     }
+    loose
 }
 
 /// Whether some use takes its configuration from the slot: its own, or `default` when it has neither id nor own slot.
@@ -254,6 +280,35 @@ fn is_read(
         used.name.trim() == definition.name
             && (own == slot_name || (falls_back && slot_name == "default"))
     })
+}
+
+/// Adds what is stored for uses that the written map does not mention (D13, decision 9).
+pub fn keep_unmentioned(
+    uses: &[MiddlewareUse],
+    written: &mut Extensions,
+    stored: &Extensions,
+    catalog: &Catalog,
+) {
+    for key in catalog.middleware_keys() {
+        let Some(definition) = catalog.middleware_of_key(key) else { continue };
+        let Some(Ok(stored)) = stored.get(key).map(read_instances) else { continue };
+        let Ok(mut instances) = written.get(key).map_or(Ok(Instances::new()), read_instances)
+        else {
+            continue; // said by the extensions' own rules
+        };
+        for (index, used) in uses.iter().enumerate() {
+            let own = slot(index, used);
+            let by_default = used.id.trim().is_empty() && instances.contains_key("default");
+            if used.name.trim() == definition.name
+                && !by_default
+                && !instances.contains_key(&own)
+                && let Some(config) = stored.get(&own)
+            {
+                instances.insert(own, config.clone());
+            }
+        }
+        write_instances(written, key, &instances);
+    }
 }
 
 /// Keeps configurations with their uses when a list of middlewares is replaced: a use without id takes the slot that it

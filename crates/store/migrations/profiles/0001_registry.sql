@@ -8,14 +8,15 @@ CREATE TABLE changes (
     registry_version BIGINT NOT NULL,
     default_profile  TEXT   NOT NULL,              -- of the registry since; '' for none
     document         TEXT,                         -- the profile since; NULL where it did not change, or is gone
-    content_hash     TEXT   NOT NULL,
+    document_hash    TEXT   NOT NULL,              -- SHA-256 of the document's text, checked when it is loaded
+    content_hash     TEXT   NOT NULL,              -- SHA-256 of what its author owns of it
     actor            TEXT   NOT NULL,
     source           TEXT   NOT NULL,
     note             TEXT   NOT NULL,
     request_id       TEXT   NOT NULL,
     at_ms            BIGINT NOT NULL
 );
-CREATE INDEX changes_by_profile ON changes (registry, slug, version);
+CREATE INDEX changes_by_profile ON changes (registry, slug, id);
 
 CREATE TABLE heads (
     registry  TEXT    NOT NULL,
@@ -24,6 +25,10 @@ CREATE TABLE heads (
     change_id BIGINT  NOT NULL REFERENCES changes (id),
     deleted   INTEGER NOT NULL,                    -- 1: the slug is free, its versions go on from here
     PRIMARY KEY (registry, slug)
+);
+
+CREATE TABLE identity (
+    id TEXT PRIMARY KEY NOT NULL                   -- one row: names this database among others
 );
 
 CREATE TABLE registries (

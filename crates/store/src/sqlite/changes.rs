@@ -1,5 +1,6 @@
 //! The statements that write the log, the heads and the registries.
 
+use collodi_profiles::json::sha256_hex;
 use collodi_profiles::profile::history::{Change, Operation, RegistryHead};
 use collodi_profiles::{ProfileSlug, RegistrySlug};
 use rusqlite::{Connection, params};
@@ -7,10 +8,11 @@ use rusqlite::{Connection, params};
 pub(super) fn append_change(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
     let document = change.profile.as_deref().map(serde_json::to_string).transpose();
     let document = document.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let document_hash = document.as_deref().map(sha256_hex).unwrap_or_default();
     let slug = change.slug.as_ref().map_or("", ProfileSlug::as_str);
     let stamp = &change.stamp;
     connection
-        .prepare_cached("INSERT INTO changes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?
+        .prepare_cached("INSERT INTO changes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")?
         .execute(params![
             signed(change.id),
             change.registry.as_str(),
@@ -20,6 +22,7 @@ pub(super) fn append_change(connection: &Connection, change: &Change) -> rusqlit
             signed(change.head.metadata.version),
             change.head.default_profile.as_ref().map_or("", ProfileSlug::as_str),
             document,
+            document_hash,
             change.content_hash,
             stamp.actor,
             stamp.source,

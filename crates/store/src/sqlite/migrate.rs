@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use collodi_profiles::json::sha256_hex;
 use collodi_profiles::store::{StoreError, StoreErrorKind};
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Access, Found, connect, failed, inspect, with_suffix};
+use super::{Access, Found, connect, failed, inspect, open_untouched, use_wal, with_suffix};
 
 /// One step of a schema.
 pub(crate) struct Migration {
@@ -26,11 +26,12 @@ pub(crate) struct Schema {
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS migrations (
     version BIGINT PRIMARY KEY NOT NULL, name TEXT NOT NULL, sha256 TEXT NOT NULL)";
 
-/// Opens `path` for writing at the newest schema. `adopt` runs inside the first transaction when the file is a database
-/// of the Go reference.
+/// Opens `path` for writing at the newest schema. When the file is a database of the Go reference, `check` looks at it
+/// before anything is touched, and `adopt` runs inside the first transaction.
 pub(crate) fn open(
     path: &Path,
     schema: &Schema,
+    check: impl FnOnce(&Connection) -> Result<(), StoreError>,
     adopt: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<Connection, StoreError> {
     let newest = i64::try_from(schema.migrations.len()).unwrap_or(i64::MAX);
@@ -46,6 +47,11 @@ pub(crate) fn open(
         );
         return Err(StoreError::new(StoreErrorKind::Corrupt, text));
     }
+    check_recorded(path, schema, found)?;
+    if found == Found::Reference {
+        let untouched = open_untouched(path);
+        check(&untouched.map_err(|e| failed(&format!("open {}", path.display()), &e))?)?;
+    }
     let mut connection = connect(path, Access::Write)?;
     if !matches!(found, Found::Nothing | Found::Ours(_))
         || matches!(found, Found::Ours(v) if v < newest)
@@ -54,7 +60,36 @@ pub(crate) fn open(
         tracing::info!(snapshot = %kept.display(), "kept a snapshot of the database before changing its schema");
     }
     migrate(&mut connection, path, schema, found == Found::Reference, adopt)?;
+    // Only now, so that a migration that fails leaves every byte of the file as it was.
+    use_wal(&connection).map_err(|e| failed(&format!("open {}", path.display()), &e))?;
+    // The schema is in the file itself from the start, and what an adoption overwrote is gone from it. Others that read
+    // meanwhile only put that off.
+    let fold = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    fold.map_err(|e| failed(&format!("fold the log of {}", path.display()), &e))?;
     Ok(connection)
+}
+
+/// The migrations that the file has seen must be those that this program knows.
+fn check_recorded(path: &Path, schema: &Schema, found: Found) -> Result<(), StoreError> {
+    let Found::Ours(version) = found else { return Ok(()) };
+    let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);
+    let connection = open_untouched(path).map_err(fail)?;
+    for (number, migration) in (1..=version).zip(schema.migrations) {
+        let recorded = connection
+            .query_row("SELECT sha256 FROM migrations WHERE version = ?1", [number], |row| {
+                row.get::<_, String>(0)
+            })
+            .optional()
+            .map_err(fail)?;
+        let wrong = match recorded {
+            Some(sha256) if sha256_hex(migration.sql) == sha256 => continue,
+            Some(_) => "is not the one this program knows",
+            None => "was never recorded",
+        };
+        let text = format!("{}: migration {number} {wrong}. It was left untouched", path.display());
+        return Err(StoreError::new(StoreErrorKind::Corrupt, text));
+    }
+    Ok(())
 }
 
 fn migrate(
@@ -75,22 +110,10 @@ fn migrate(
     }
     transaction.execute_batch(JOURNAL).map_err(fail)?;
     for (number, migration) in (1_i64..).zip(schema.migrations) {
-        let checksum = sha256_hex(migration.sql);
         if number <= version {
-            let recorded: String = transaction
-                .query_row("SELECT sha256 FROM migrations WHERE version = ?1", [number], |row| {
-                    row.get(0)
-                })
-                .map_err(fail)?;
-            if recorded != checksum {
-                let text = format!(
-                    "{}: migration {number} is not the one this program knows",
-                    path.display()
-                );
-                return Err(StoreError::new(StoreErrorKind::Corrupt, text));
-            }
-            continue;
+            continue; // compared before
         }
+        let checksum = sha256_hex(migration.sql);
         transaction.execute_batch(migration.sql).map_err(fail)?;
         transaction
             .execute(
@@ -99,6 +122,11 @@ fn migrate(
             )
             .map_err(fail)?;
         transaction.pragma_update(None, "user_version", number).map_err(fail)?;
+    }
+    if version == 0 {
+        transaction
+            .execute("INSERT INTO identity SELECT lower(hex(randomblob(16)))", [])
+            .map_err(fail)?;
     }
     // Another process may have adopted it between the look and the lock.
     if reference && version == 0 {
@@ -117,26 +145,30 @@ fn snapshot_beside(
         Found::Ours(version) => format!("v{version}"),
         _ => "adoption".to_owned(),
     };
-    let names = (1..10_000).map(|n| with_suffix(path, &format!(".before-{label}-{n}")));
-    let target = names.into_iter().find(|p| !p.exists()).ok_or_else(|| {
-        StoreError::new(
-            StoreErrorKind::Other,
-            format!("{}: too many snapshots beside it", path.display()),
-        )
-    })?;
-    let partial = with_suffix(&target, &format!(".{}.tmp", std::process::id()));
     let doing = format!("take a snapshot of {}", path.display());
+    let fail = |e: std::io::Error| StoreError::new(StoreErrorKind::Other, format!("{doing}: {e}"));
+    // Processes in containers share their ids, so the name is drawn.
+    let drawn = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), path);
+    let partial = with_suffix(path, &format!(".snapshot-{drawn:016x}.tmp"));
     let taken = connection
         .execute("VACUUM INTO ?1", [partial.to_string_lossy().as_ref()])
         .map_err(|e| failed(&doing, &e))
-        .and_then(|_| {
-            std::fs::File::open(&partial)
-                .and_then(|file| file.sync_all())
-                .and_then(|()| std::fs::rename(&partial, &target))
-                .map_err(|e| StoreError::new(StoreErrorKind::Other, format!("{doing}: {e}")))
-        });
-    if taken.is_err() {
-        let _ = std::fs::remove_file(&partial);
+        .and_then(|_| std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(fail))
+        .and_then(|()| name_snapshot(&partial, path, &label).map_err(fail));
+    // Linked under its name by now, or not wanted.
+    let _ = std::fs::remove_file(&partial);
+    taken
+}
+
+/// Links the snapshot under the first name that is free; linking never replaces a file.
+fn name_snapshot(partial: &Path, path: &Path, label: &str) -> std::io::Result<PathBuf> {
+    for number in 1..10_000 {
+        let target = with_suffix(path, &format!(".before-{label}-{number}"));
+        match std::fs::hard_link(partial, &target) {
+            Ok(()) => return Ok(target),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
     }
-    taken.map(|()| target)
+    Err(std::io::Error::other("too many snapshots beside it"))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use collodi_profiles::json::sha256_hex;
 use collodi_profiles::profile::Profile;
 use collodi_profiles::profile::history::{Change, Operation, RegistryHead, Stamp};
 use collodi_profiles::store::{
@@ -13,6 +14,7 @@ use collodi_profiles::{Catalog, ProfileSlug, RegistrySlug};
 use rusqlite::{Connection, Row, params};
 
 use super::changes::{append_change, signed, unsigned, write_head};
+use super::companion::{Companion, lock_folder};
 use super::migrate::{self, Migration, Schema};
 use super::{Access, Found, adopt, check_library, connect, failed, inspect};
 
@@ -33,7 +35,10 @@ const CHANGE_COLUMNS: &str = "c.id, c.registry, c.operation, c.slug, c.version, 
 /// A registry database file.
 pub struct SqliteProfiles {
     path: PathBuf,
-    reader: Mutex<Connection>,
+    /// Taken when the database is closed.
+    reader: Mutex<Option<Connection>>,
+    /// Absent when the database was opened for reading only.
+    companion: Option<Companion>,
 }
 
 impl SqliteProfiles {
@@ -49,11 +54,19 @@ impl SqliteProfiles {
                 StoreError::new(StoreErrorKind::Other, format!("create {}: {e}", folder.display()))
             })?;
         }
-        migrate::open(path, &SCHEMA, |connection| {
-            adopt::adopt_reference(connection, catalog, now_ms)
-        })?;
-        let reader = Mutex::new(connect(path, Access::Read)?);
-        Ok(Self { path: path.to_owned(), reader })
+        let _alone = lock_folder(path);
+        let adopt = |connection: &Connection| adopt::adopt(connection, path, catalog, now_ms);
+        let check = |connection: &Connection| adopt::check(connection, path, catalog);
+        let writer = migrate::open(path, &SCHEMA, check, adopt)?;
+        let reader = connect(path, Access::Read)?;
+        // By reading, this connection takes part in the log, which would go with the writer otherwise.
+        let identity = reader
+            .query_row("SELECT id FROM identity", [], |row| row.get::<_, String>(0))
+            .map_err(|e| failed(&format!("read {}", path.display()), &e))?;
+        drop(writer);
+        let reader = Mutex::new(Some(reader));
+        let companion = Some(Companion::open(path, &identity)?);
+        Ok(Self { path: path.to_owned(), reader, companion })
     }
 
     /// Opens a database of ours for reading; nothing is created, migrated or adopted.
@@ -70,7 +83,8 @@ impl SqliteProfiles {
             );
             return Err(StoreError::new(StoreErrorKind::Other, text));
         }
-        Ok(Self { path: path.to_owned(), reader: Mutex::new(connect(path, Access::Read)?) })
+        let reader = Mutex::new(Some(connect(path, Access::Read)?));
+        Ok(Self { path: path.to_owned(), reader, companion: None })
     }
 
     fn read<T>(
@@ -78,8 +92,19 @@ impl SqliteProfiles {
         doing: &str,
         read: impl FnOnce(&Connection) -> Result<T, ReadError>,
     ) -> Result<T, StoreError> {
-        let connection = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        read(&connection).map_err(|error| error.at(doing))
+        let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let closed = || StoreError::new(StoreErrorKind::Closed, "the database is closed");
+        let connection = reader.as_ref().ok_or_else(closed)?;
+        read(connection).map_err(|error| error.at(&format!("{doing} {}", self.path.display())))
+    }
+}
+
+impl Drop for SqliteProfiles {
+    fn drop(&mut self) {
+        let reader = self.reader.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(companion) = &self.companion {
+            companion.close(|| drop(reader.take()));
+        }
     }
 }
 
@@ -118,7 +143,8 @@ impl ProfileStore for SqliteProfiles {
 
     fn writer(&self) -> Result<Box<dyn WriteSession>, StoreError> {
         let connection = connect(&self.path, Access::Write)?;
-        Ok(Box::new(Session { connection, seen: None, touched: BTreeMap::new() }))
+        let path = self.path.display().to_string();
+        Ok(Box::new(Session { connection, path, seen: None, touched: BTreeMap::new(), lost: None }))
     }
 
     fn history(
@@ -132,8 +158,8 @@ impl ProfileStore for SqliteProfiles {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read("read the history", |connection| {
             let sql = format!(
-                "SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.registry = ?1 AND c.slug = ?2 AND c.version < ?3 \
-                 ORDER BY c.version DESC, c.id DESC LIMIT ?4"
+                "SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.registry = ?1 AND c.slug = ?2 AND c.id < ?3 \
+                 ORDER BY c.id DESC LIMIT ?4"
             );
             read_changes(connection, &sql, params![registry.as_str(), slug.as_str(), before, limit])
         })
@@ -167,7 +193,7 @@ fn load(connection: &Connection) -> Result<Contents, ReadError> {
         contents.registries.insert(slug, StoredRegistry { head, ..StoredRegistry::default() });
     }
     let mut statement = connection.prepare(
-        "SELECT h.registry, h.slug, h.version, h.deleted, c.id, c.document, c.content_hash \
+        "SELECT h.registry, h.slug, h.version, h.deleted, c.id, c.document, c.document_hash \
          FROM heads h JOIN changes c ON c.id = h.change_id ORDER BY h.registry, h.slug",
     )?;
     let mut rows = statement.query([])?;
@@ -184,15 +210,20 @@ fn load(connection: &Connection) -> Result<Contents, ReadError> {
             registry.deleted.insert(slug, version);
             continue;
         }
-        let profile =
-            parse_document(row.get_ref(5)?.as_str().unwrap_or_default()).map_err(broken)?;
-        if profile.content().hash != row.get::<_, String>(6)? {
+        let document = row.get_ref(5)?.as_str().unwrap_or_default();
+        if sha256_hex(document) != row.get_ref(6)?.as_str().unwrap_or_default() {
             return Err(broken("the document does not match its hash".into()));
         }
+        let profile = parse_document(document).map_err(broken)?;
         if profile.slug != slug || profile.metadata.version != version {
             return Err(broken(format!("the document is not version {version} of {slug}")));
         }
         registry.profiles.push(profile);
+    }
+    for (slug, registry) in &mut contents.registries {
+        if let Some(repair) = registry.repair_default() {
+            tracing::warn!(registry = %slug, "{repair}");
+        }
     }
     Ok(contents)
 }
@@ -238,6 +269,9 @@ fn read_changes(
     sql: &str,
     params: impl rusqlite::Params,
 ) -> Result<Vec<Change>, ReadError> {
+    // Heads and changes as of one moment; inside the writer's transaction they are that anyway.
+    let reading =
+        connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
     let heads = read_heads(connection)?;
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
@@ -245,6 +279,7 @@ fn read_changes(
     while let Some(row) = rows.next()? {
         changes.push(read_change(row, &heads)?);
     }
+    drop(reading);
     Ok(changes)
 }
 
@@ -295,10 +330,14 @@ fn read_change(
 
 struct Session {
     connection: Connection,
+    /// For errors.
+    path: String,
     /// `data_version` as last seen: it moves when another connection commits.
     seen: Option<i64>,
     /// Registries of this transaction, written once at its end however many changes they saw.
     touched: BTreeMap<RegistrySlug, RegistryHead>,
+    /// SQLite gave the whole transaction up by itself (a full disk does that): nothing of it may be written any more.
+    lost: Option<StoreError>,
 }
 
 impl WriteSession for Session {
@@ -307,7 +346,7 @@ impl WriteSession for Session {
             .connection
             .prepare_cached("PRAGMA data_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)))
-            .map_err(|e| failed("look for changes", &e))?;
+            .map_err(|e| self.failed("look for changes in", &e))?;
         let changed = self.seen != Some(now);
         self.seen = Some(now);
         Ok(changed)
@@ -315,7 +354,8 @@ impl WriteSession for Session {
 
     fn begin(&mut self) -> Result<(), StoreError> {
         self.touched.clear();
-        self.run("BEGIN IMMEDIATE").map_err(|e| failed("begin a write", &e))
+        self.lost = None;
+        self.run("BEGIN IMMEDIATE").map_err(|e| self.failed("begin a write to", &e))
     }
 
     fn changes_after(&mut self, revision: u64) -> Result<Vec<Change>, StoreError> {
@@ -325,18 +365,27 @@ impl WriteSession for Session {
             // Ask again next time: what was not read was not taken over.
             self.seen = None;
         }
-        read.map_err(|error| error.at("read changes"))
+        read.map_err(|error| error.at(&format!("read changes of {}", self.path)))
     }
 
     fn append(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        if let Some(lost) = &self.lost {
+            return Err(lost.clone());
+        }
         let appended = self.run("SAVEPOINT command").and_then(|()| {
             changes.iter().try_for_each(|change| append_change(&self.connection, change))?;
             self.run("RELEASE command")
         });
         if let Err(error) = appended {
-            let _ = self.run("ROLLBACK TO command");
-            let _ = self.run("RELEASE command");
-            return Err(failed("append a change", &error));
+            let error = self.failed("append a change to", &error);
+            if self.connection.is_autocommit() {
+                self.lost = Some(error.clone());
+            } else {
+                // What is rolled back is a savepoint of ours, so this can fail only with the transaction itself.
+                let _ = self.run("ROLLBACK TO command");
+                let _ = self.run("RELEASE command");
+            }
+            return Err(error);
         }
         for change in changes {
             self.touched.insert(change.registry.clone(), change.head.clone());
@@ -346,13 +395,18 @@ impl WriteSession for Session {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         let touched = std::mem::take(&mut self.touched);
+        if let Some(lost) = self.lost.take() {
+            self.rollback();
+            return Err(lost);
+        }
         let committed = touched
             .iter()
             .try_for_each(|(slug, head)| write_head(&self.connection, slug, head))
             .and_then(|()| self.run("COMMIT"));
         committed.map_err(|error| {
+            let error = self.failed("commit to", &error);
             self.rollback();
-            failed("commit", &error)
+            error
         })
     }
 
@@ -369,6 +423,10 @@ impl WriteSession for Session {
 }
 
 impl Session {
+    fn failed(&self, doing: &str, error: &rusqlite::Error) -> StoreError {
+        failed(&format!("{doing} {}", self.path), error)
+    }
+
     fn run(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
     }
