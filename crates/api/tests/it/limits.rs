@@ -175,16 +175,23 @@ async fn c20_h12_bodies_of_other_media_types_are_415() {
     call.raw("").send().await.expect_json(200);
 }
 
-/// Chapter 30 §1.1; forms of other sites are kept out by their Origin.
+/// Chapter 30 D46: forms of other sites can neither pass for JSON nor hide where they come from.
 #[tokio::test]
-async fn prompts_are_read_whatever_their_media_type_says() {
+async fn prompts_are_json_from_here() {
     let app = TestApp::start().await;
-    for kind in ["text/plain", "application/json", "application/octet-stream"] {
-        let call = app.call("POST", "/chat").header("Content-Type", kind);
-        call.raw("{\"prompt\":\"x\"}").send().await.expect_json(200);
-        let call = app.call("POST", "/chat").header("Content-Type", kind);
-        let call = call.header("Origin", "http://evil.test").raw("{\"prompt\":\"x\"}");
-        call.send().await.expect_text(403, "origin not allowed");
+    for (kind, origin, status) in [
+        ("application/json", None, 200),
+        ("", None, 200),
+        ("text/plain", None, 415),
+        ("application/x-www-form-urlencoded", None, 415),
+        ("application/json", Some("http://evil.test"), 403),
+    ] {
+        let mut call = app.call("POST", "/chat").header("Content-Type", kind);
+        if let Some(origin) = origin {
+            call = call.header("Origin", origin);
+        }
+        let answer = call.raw("{\"prompt\":\"x\"}").send().await;
+        assert_eq!(answer.status, status, "{kind} {origin:?}: {}", answer.text());
     }
 }
 
