@@ -1,7 +1,9 @@
 //! Who may do what, from where (decisions 37 and 38): tokens with roles, the Origin of unsafe requests, the Host of
 //! requests to a loopback address. Deny by default: one gate, before any handler.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -44,13 +46,21 @@ impl Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// The token's name; empty when nobody has to authenticate.
-    pub name: String,
+    pub name: Arc<str>,
     /// What it may do.
     pub role: Role,
 }
 
+impl Principal {
+    /// Who asks what is open to everybody.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { name: "".into(), role: Role::User }
+    }
+}
+
 struct Token {
-    name: String,
+    name: Arc<str>,
     role: Role,
     sha256: [u8; 32],
 }
@@ -112,7 +122,7 @@ impl Access {
         self.check_host(&parts.headers)?;
         self.check_origin(parts)?;
         let Some(tokens) = &self.tokens else {
-            return Ok(Principal { name: String::new(), role: Role::Operator });
+            return Ok(Principal { name: "".into(), role: Role::Operator });
         };
         let principal = presented_token(&parts.headers)
             .and_then(|presented| find_token(tokens, &presented))
@@ -193,21 +203,21 @@ fn parse_token(line: &str) -> Result<Token, String> {
     if sha256[..] == Sha256::digest(b"")[..] {
         return Err("the hash is that of an empty token".into());
     }
-    Ok(Token { name: name.to_owned(), role, sha256 })
+    Ok(Token { name: name.into(), role, sha256 })
 }
 
 /// A Bearer token, or the password of Basic, so that browsers and `/ws` work.
-fn presented_token(headers: &HeaderMap) -> Option<String> {
+fn presented_token(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(rest.trim().to_owned());
+        return Some(rest.trim().into());
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let decoded = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
-    decoded.split_once(':').map(|(_, password)| password.to_owned())
+    decoded.split_once(':').map(|(_, password)| password.to_owned().into())
 }
 
 /// Compares with every token in constant time.
@@ -232,6 +242,9 @@ fn host_name(host: &str) -> &str {
 /// `localhost`, its subdomains, and loopback addresses.
 #[must_use]
 pub fn is_loopback_name(name: &str) -> bool {
+    if matches!(name, "127.0.0.1" | "localhost") {
+        return true;
+    }
     let name = name.to_ascii_lowercase();
     name == "localhost"
         || name.ends_with(".localhost")

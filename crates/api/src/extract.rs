@@ -1,5 +1,6 @@
 //! What requests carry: JSON bodies, queries, cookies, conditions. Everything that cannot be read is a clear 4xx.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -93,7 +94,8 @@ impl Query {
         let pairs = raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decode = |text: &str| {
-                percent_decode(&text.replace('+', " ")).ok_or_else(Failure::bad_request)
+                let text = text.replace('+', " ");
+                percent_decode(&text).map(Cow::into_owned).ok_or_else(Failure::bad_request)
             };
             Ok((decode(key)?, decode(value)?))
         });
@@ -154,9 +156,9 @@ impl Query {
 
 /// Decodes `%XX` once; `None` for broken escapes and invalid UTF-8.
 #[must_use]
-pub fn percent_decode(text: &str) -> Option<String> {
+pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
-        return Some(text.to_owned());
+        return Some(text.into());
     }
     let hex = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut bytes = Vec::with_capacity(text.len());
@@ -171,7 +173,7 @@ pub fn percent_decode(text: &str) -> Option<String> {
             rest = tail;
         }
     }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(bytes).ok().map(Cow::from)
 }
 
 /// The first cookie of that name; surrounding double quotes are not part of it (chapter 20 §5.7).

@@ -6,35 +6,30 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCEPT, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, StatusCode};
-use tower::Service;
-use uuid::Uuid;
 
 use crate::App;
 use crate::access::Principal;
-use crate::context::{Context, X_REQUEST_ID};
+use crate::context::{Incoming, RequestId, X_REQUEST_ID};
 use crate::problem::{self, Failure};
+use crate::router;
 
 /// The application as one service.
 #[derive(Clone)]
 pub struct Pipeline {
     app: Arc<App>,
-    router: Router,
 }
 
 impl Pipeline {
     /// Wraps the routes of `app`.
     #[must_use]
     pub fn new(app: Arc<App>) -> Self {
-        let router = crate::router::routes(app.clone());
-        Self { app, router }
+        Self { app }
     }
 
     /// Answers a request. A panic in a handler is a 500 for its caller alone.
@@ -43,66 +38,52 @@ impl Pipeline {
     /// Never: hyper wants the type.
     pub async fn answer(self, request: Request) -> Result<Response, Infallible> {
         let started = Instant::now();
-        let request_id = request_id(&request);
+        let request_id = RequestId::of(request.headers());
         let method = request.method().clone();
-        let path = request.uri().path().to_owned();
-        let accepts_problem = problem::accepts_problem(request.headers());
-        let app = self.app.clone();
+        let uri = request.uri().clone();
+        let accept = request.headers().get(ACCEPT).cloned();
 
-        let admitted = AssertUnwindSafe(self.admit_and_route(request, request_id.clone()))
-            .catch_unwind()
-            .await;
-        let response = admitted.unwrap_or_else(|_| {
-            tracing::error!(%request_id, %method, path, "a handler panicked");
-            Failure::internal().into_response()
-        });
-        let mut response = problem::negotiate(response, accepts_problem, &request_id);
+        let routed =
+            AssertUnwindSafe(self.admit_and_route(request, &request_id)).catch_unwind().await;
+        let response = match routed {
+            Ok(Ok(response)) => response,
+            Ok(Err(failure)) => problem::respond(&failure, accept.as_ref(), &request_id),
+            Err(_) => {
+                tracing::error!(%request_id, %method, path = uri.path(), "a handler panicked");
+                problem::respond(&Failure::internal(), accept.as_ref(), &request_id)
+            }
+        };
+        let mut response = response;
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
-            headers.insert(X_REQUEST_ID, value);
-        }
+        headers.insert(X_REQUEST_ID, request_id.header());
         let (status, took) = (response.status(), started.elapsed());
-        app.metrics.request(&method, status.as_u16(), took);
-        log(&request_id, &method, &path, status, took.as_micros());
+        self.app.metrics.request(&method, status.as_u16(), took);
+        log(&request_id, &method, uri.path(), status, took.as_micros());
         Ok(response)
     }
 
-    async fn admit_and_route(mut self, request: Request, request_id: Arc<str>) -> Response {
+    async fn admit_and_route(
+        &self,
+        request: Request,
+        request_id: &RequestId,
+    ) -> Result<Response, Failure> {
         let (mut parts, body) = request.into_parts();
         match unprefixed(&self.app.mount.root, &parts.uri) {
             Prefix::Inside(uri) => parts.uri = uri,
             Prefix::Same => {}
-            Prefix::Bare => return redirect(&format!("{}/", self.app.mount.root)),
-            Prefix::Outside => return Failure::no_page().into_response(),
+            Prefix::Bare => return Ok(redirect(&format!("{}/", self.app.mount.root))),
+            Prefix::Outside => return Err(Failure::no_page()),
         }
         let path = parts.uri.path();
         let principal = if matches!(path, "/healthz" | "/readyz") {
-            Principal { name: String::new(), role: crate::access::Role::User }
+            Principal::nobody()
         } else {
-            match self.app.access.admit(&parts, path) {
-                Ok(principal) => principal,
-                Err(failure) => return failure.into_response(),
-            }
+            self.app.access.admit(&parts, path)?
         };
-        parts.extensions.insert(Context { request_id, principal });
-        let request = Request::from_parts(parts, body);
-        match self.router.call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        let incoming = Incoming { parts, request_id: request_id.clone(), principal };
+        router::route(&self.app, incoming, body).await
     }
-}
-
-/// The caller's own id if it is a plain word, else a new one.
-fn request_id(request: &Request<Body>) -> Arc<str> {
-    let plain = |id: &&str| {
-        (1..=128).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-    };
-    let given =
-        request.headers().get(X_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
-    given.map_or_else(|| Uuid::now_v7().to_string().into(), Into::into)
 }
 
 enum Prefix {
@@ -142,13 +123,13 @@ fn redirect(to: &str) -> Response {
 }
 
 /// Reads are logged at `debug`: at full rate the log would cost more than the answer.
-fn log(request_id: &str, method: &Method, path: &str, status: StatusCode, us: u128) {
+fn log(request_id: &RequestId, method: &Method, path: &str, status: StatusCode, us: u128) {
     let status = status.as_u16();
     if status >= 500 {
-        tracing::error!(request_id, %method, path, status, us, "request");
+        tracing::error!(%request_id, %method, path, status, us, "request");
     } else if *method == Method::GET {
-        tracing::debug!(request_id, %method, path, status, us, "request");
+        tracing::debug!(%request_id, %method, path, status, us, "request");
     } else {
-        tracing::info!(request_id, %method, path, status, us, "request");
+        tracing::info!(%request_id, %method, path, status, us, "request");
     }
 }

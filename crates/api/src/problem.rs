@@ -4,9 +4,11 @@
 use axum::response::{IntoResponse, Response};
 use collodi_profiles::store::StoreErrorKind;
 use collodi_profiles::{Error, Problem};
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
 use serde_json::json;
+
+use crate::context::RequestId;
 
 /// An answer that is a failure.
 #[derive(Debug, Clone)]
@@ -138,36 +140,25 @@ impl From<Error> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, format!("{}\n", self.text)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.extend(self.headers.iter().cloned());
-        // The pipeline knows what the client accepts; it may render this anew.
-        response.extensions_mut().insert(self);
-        response
-    }
+/// Renders a failure: as plain text, or as a document if the client asks for one.
+pub(crate) fn respond(
+    failure: &Failure,
+    accept: Option<&HeaderValue>,
+    request_id: &RequestId,
+) -> Response {
+    let (kind, body) = if accepts_problem(accept) {
+        ("application/problem+json", failure.document(request_id.as_str()).to_string())
+    } else {
+        ("text/plain; charset=utf-8", format!("{}\n", failure.text))
+    };
+    let mut response = (failure.status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.extend(failure.headers.iter().cloned());
+    response
 }
 
-/// Renders a failure as a document, if the client asked for one.
-pub(crate) fn negotiate(response: Response, accepts_problem: bool, request_id: &str) -> Response {
-    if !accepts_problem {
-        return response;
-    }
-    let Some(failure) = response.extensions().get::<Failure>() else { return response };
-    let document = failure.document(request_id).to_string();
-    let (mut parts, _) = response.into_parts();
-    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    parts.headers.remove(http::header::CONTENT_LENGTH);
-    Response::from_parts(parts, document.into())
-}
-
-/// Whether the client asks for problem documents.
-pub(crate) fn accepts_problem(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(http::header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.to_ascii_lowercase().contains("application/problem+json"))
+fn accepts_problem(accept: Option<&HeaderValue>) -> bool {
+    let text = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.to_ascii_lowercase().contains("application/problem+json")
 }

@@ -1,44 +1,46 @@
-//! Every route on one screen. Paths are matched as they were sent: an encoded slash never makes a segment (H10).
+//! Every route on one screen. Paths are matched as they were sent, an encoded slash never makes a segment (H10), and
+//! handlers check their methods themselves: the contract has its own order of checks and its own text for 405. A match
+//! says all that; a router would decode, store and box first.
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::any;
+use axum::body::Body;
+use axum::response::Response;
 
 use crate::App;
+use crate::context::Incoming;
+use crate::problem::Failure;
 use crate::routes::{chat, profiles, schemas, selection, system, timeline};
 use crate::ws;
 
-/// The routes of an application, without its mount prefix. Handlers check their own methods: the contract has its own
-/// order of checks and its own text for 405.
-pub(crate) fn routes(app: Arc<App>) -> Router {
-    let routes = Router::new()
+/// Answers a request whose path is without the mount prefix.
+pub(crate) async fn route(
+    app: &Arc<App>,
+    incoming: Incoming,
+    body: Body,
+) -> Result<Response, Failure> {
+    let uri = incoming.parts.uri.clone();
+    match uri.path() {
         // profiles (chapter 20)
-        .route("/api/chat/profiles", any(profiles::collection))
-        .route("/api/chat/profiles/{*target}", any(profiles::item))
-        .route("/api/chat/schemas/middlewares", any(schemas::middlewares))
-        .route("/api/chat/schemas/extensions", any(schemas::extensions))
+        "/api/chat/profiles" => profiles::collection(app, &incoming, body).await,
+        path if profiles::is_item(path) => profiles::item(app, &incoming, body).await,
+        "/api/chat/profile" if app.mount.cookie.is_some() => {
+            selection::current(app, &incoming.parts, body).await
+        }
+        "/api/chat/schemas/middlewares" => schemas::middlewares(app, &incoming.parts.method),
+        "/api/chat/schemas/extensions" => schemas::extensions(app, &incoming.parts.method),
         // chat (chapter 30)
-        .route("/chat", any(chat::submit))
-        .route("/chat/", any(chat::submit))
-        .route("/chat/{*profile}", any(chat::submit))
-        .route("/ws", any(ws::upgrade))
-        .route("/api/timeline", any(timeline::snapshot))
-        .route("/api/timeline/{*rest}", any(timeline::snapshot))
+        path if chat::is_chat(path) => chat::submit(app, &incoming.parts, body).await,
+        "/ws" => ws::upgrade(app.clone(), incoming.parts).await,
+        path if timeline::is_timeline(path) => timeline::snapshot(app, &incoming.parts).await,
         // operation (decisions 30, 37)
-        .route("/api/chat/release", any(system::release))
-        .route("/openapi.json", any(system::openapi))
-        .route("/healthz", any(system::healthz))
-        .route("/readyz", any(system::readyz))
-        .route("/metrics", any(system::metrics))
+        "/api/chat/release" => system::release(app, &incoming.parts.method),
+        "/openapi.json" => system::openapi(&incoming.parts.method),
+        "/healthz" => Ok(system::healthz()),
+        "/readyz" => Ok(system::readyz(app).await),
+        "/metrics" => Ok(system::metrics(app)),
         // pages
-        .route("/app-config.js", any(system::app_config))
-        .route("/", any(system::page))
-        .fallback(system::not_routed);
-    let routes = if app.mount.cookie.is_some() {
-        routes.route("/api/chat/profile", any(selection::current))
-    } else {
-        routes
-    };
-    routes.with_state(app)
+        "/app-config.js" => system::app_config(app, &incoming.parts.method),
+        path => system::page(path, &incoming.parts.method),
+    }
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{FromRequestParts, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use collodi_chat::conversation::Attach;
@@ -13,6 +13,7 @@ use collodi_chat::feed::Dialect;
 use collodi_chat::frame::{Event, is_ping};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -34,11 +35,7 @@ const WRITE: Duration = Duration::from_secs(10);
 /// Most frames of one flush.
 const BATCH: usize = 64;
 
-pub(crate) async fn upgrade(
-    State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Response, Failure> {
-    let (mut parts, _) = request.into_parts();
+pub(crate) async fn upgrade(app: Arc<App>, mut parts: Parts) -> Result<Response, Failure> {
     if parts.method != Method::GET {
         return Err(Failure::method_not_allowed());
     }

@@ -7,6 +7,10 @@ mod export;
 
 use std::process::ExitCode;
 
+/// Requests are many small allocations that live briefly (docs/decisions/0011).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A wrong command line, configuration or environment; anything else that fails is 1.
 const USAGE: u8 = 2;
 

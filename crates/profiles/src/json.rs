@@ -41,8 +41,13 @@ fn check_integers(bytes: &[u8]) -> Result<(), InvalidJson> {
         match bytes[at] {
             b'"' => {
                 at += 1;
-                while at < bytes.len() && bytes[at] != b'"' {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                while let Some(next) = bytes.get(at..).and_then(|b| memchr::memchr2(b'"', b'\\', b))
+                {
+                    at += next;
+                    if bytes[at] == b'"' {
+                        break;
+                    }
+                    at += 2;
                 }
                 at += 1;
             }

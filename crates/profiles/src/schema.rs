@@ -53,6 +53,12 @@ impl Schema {
         &self.document
     }
 
+    /// Whether `value` breaks nothing; much cheaper than asking what.
+    #[must_use]
+    pub fn is_valid(&self, value: &Value) -> bool {
+        self.validator.is_valid(value)
+    }
+
     /// Everything that `value` breaks, in the order of the schema.
     #[must_use]
     pub fn violations(&self, value: &Value) -> Vec<Violation> {

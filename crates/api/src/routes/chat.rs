@@ -1,8 +1,8 @@
 //! `POST /chat` and `POST /chat/{profile}` (chapter 30 §1, decisions 18 to 20, 43).
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
-use axum::extract::{Request, State};
+use axum::body::Body;
 use axum::response::Response;
 use collodi_chat::conversation::{Prompt, Refused, Status, Submitted};
 use collodi_profiles::Error;
@@ -10,6 +10,7 @@ use collodi_profiles::json::Object;
 use collodi_profiles::profile::overrides::{Overrides, parse_overrides};
 use collodi_profiles::profile::resolve::Refusal;
 use collodi_profiles::profile::validate::too_much;
+use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,11 +43,12 @@ struct ChatBody {
     idempotency_key: Option<String>,
 }
 
-pub(crate) async fn submit(
-    State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Response, Failure> {
-    let (parts, body) = request.into_parts();
+/// Whether a path hands in prompts: the endpoint itself, and everything below it.
+pub(crate) fn is_chat(path: &str) -> bool {
+    path.strip_prefix("/chat").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+pub(crate) async fn submit(app: &App, parts: &Parts, body: Body) -> Result<Response, Failure> {
     if parts.method != Method::POST {
         return Err(Failure::method_not_allowed());
     }
@@ -58,9 +60,9 @@ pub(crate) async fn submit(
         profile: given(body.runtime_key.as_deref()).or(given(body.profile.as_deref())),
         registry: given(body.registry_slug.as_deref()).or(given(body.registry.as_deref())),
     };
-    let Selected { state, stored } = select_profile(&app, &parts, &wanted)?;
+    let Selected { state, stored } = select_profile(app, parts, &wanted)?;
     let raw_overrides = body.request_overrides.or(body.overrides).unwrap_or_default();
-    let overrides = read_overrides(&app, &raw_overrides, &stored.profile().policy)?;
+    let overrides = read_overrides(app, &raw_overrides, &stored.profile().policy)?;
     let runtime = app.registry.resolve(&state, &stored, &overrides).map_err(refused_runtime)?;
 
     let text = match body.prompt {
@@ -103,7 +105,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// The segment after `/chat/`; later segments are ignored.
 fn profile_of_path(path: &str) -> Option<String> {
     let segment = path.strip_prefix("/chat/")?.split('/').next()?;
-    Some(extract::percent_decode(segment).unwrap_or_else(|| segment.to_owned()))
+    Some(extract::percent_decode(segment).map_or_else(|| segment.to_owned(), Cow::into_owned))
 }
 
 fn read_overrides(

@@ -1,9 +1,6 @@
 //! `/api/chat/profiles` and below (chapter 20 §5.1 to §5.6).
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::Response;
 use collodi_profiles::json::Object;
 use collodi_profiles::profile::validate::{MAX_NOTE, too_much};
@@ -20,7 +17,7 @@ use serde::Deserialize;
 use super::{X_REGISTRY_VERSION, json};
 use crate::App;
 use crate::access::Role;
-use crate::context::Context;
+use crate::context::Incoming;
 use crate::extract::{self, MAX_BODY, Query};
 use crate::problem::Failure;
 
@@ -103,29 +100,30 @@ struct DefaultBody {
 
 /// GET lists, POST creates.
 pub(crate) async fn collection(
-    State(app): State<Arc<App>>,
-    request: Request,
+    app: &App,
+    incoming: &Incoming,
+    body: Body,
 ) -> Result<Response, Failure> {
-    let (parts, body) = request.into_parts();
-    match parts.method {
-        Method::GET => list_profiles(&app, &parts),
-        Method::POST => create_profile(&app, &parts, body).await,
+    match incoming.parts.method {
+        Method::GET => list_profiles(app, &incoming.parts),
+        Method::POST => create_profile(app, incoming, body).await,
         _ => Err(Failure::method_not_allowed()),
     }
 }
 
+/// Whether a path is below the collection.
+pub(crate) fn is_item(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
 /// GET reads, PATCH changes, DELETE deletes one profile; POST on its `default` makes it the default.
-pub(crate) async fn item(
-    State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Response, Failure> {
-    let (parts, body) = request.into_parts();
-    let (slug, action) = target(parts.uri.path())?;
-    match (action, &parts.method) {
-        (Action::Profile, &Method::GET) => get_profile(&app, &parts, &slug),
-        (Action::Profile, &Method::PATCH) => update_profile(&app, &parts, body, slug).await,
-        (Action::Profile, &Method::DELETE) => delete_profile(&app, &parts, slug).await,
-        (Action::Default, &Method::POST) => set_default(&app, &parts, body, slug).await,
+pub(crate) async fn item(app: &App, incoming: &Incoming, body: Body) -> Result<Response, Failure> {
+    let (slug, action) = target(incoming.parts.uri.path())?;
+    match (action, &incoming.parts.method) {
+        (Action::Profile, &Method::GET) => get_profile(app, &incoming.parts, &slug),
+        (Action::Profile, &Method::PATCH) => update_profile(app, incoming, body, slug).await,
+        (Action::Profile, &Method::DELETE) => delete_profile(app, incoming, slug).await,
+        (Action::Default, &Method::POST) => set_default(app, incoming, body, slug).await,
         _ => Err(Failure::method_not_allowed()),
     }
 }
@@ -145,13 +143,13 @@ fn target(path: &str) -> Result<(ProfileSlug, Action), Failure> {
         return Err(Failure::no_page());
     }
     let raw = extract::percent_decode(first);
-    if raw.as_deref().is_some_and(|raw| raw.trim().is_empty()) {
+    if raw.as_ref().is_some_and(|raw| raw.trim().is_empty()) {
         return Err(Failure::no_page());
     }
     let slug = raw
         .and_then(|raw| ProfileSlug::parse(&raw).ok())
         .ok_or_else(|| Error::InvalidSlug(first.to_owned()))?;
-    match extract::percent_decode(second).as_deref().map(str::trim) {
+    match extract::percent_decode(second).as_ref().map(|action| action.trim()) {
         Some("") => Ok((slug, Action::Profile)),
         Some("default") => Ok((slug, Action::Default)),
         _ => Err(Failure::no_page()),
@@ -208,11 +206,12 @@ fn get_profile(app: &App, parts: &Parts, slug: &ProfileSlug) -> Result<Response,
     Ok(stamped(StatusCode::OK, Some(rendered.document.clone()), &rendered.etag, state.version()))
 }
 
-async fn create_profile(app: &App, parts: &Parts, body: Body) -> Result<Response, Failure> {
+async fn create_profile(app: &App, incoming: &Incoming, body: Body) -> Result<Response, Failure> {
+    let parts = &incoming.parts;
     let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
     let body: CreateBody = extract::parse(&bytes)?;
     let query = Query::of(parts)?;
-    let author = author(app, parts, body.note)?;
+    let author = author(app, incoming, body.note)?;
     let from_query = || query.get("registry").unwrap_or_default().to_owned();
     let request = CreateProfile {
         registry: body.registry.filter(|raw| !raw.trim().is_empty()).unwrap_or_else(from_query),
@@ -235,16 +234,17 @@ async fn create_profile(app: &App, parts: &Parts, body: Body) -> Result<Response
 
 async fn update_profile(
     app: &App,
-    parts: &Parts,
+    incoming: &Incoming,
     body: Body,
     slug: ProfileSlug,
 ) -> Result<Response, Failure> {
+    let parts = &incoming.parts;
     let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
     let body: PatchBody = extract::parse(&bytes)?;
     let query = Query::of(parts)?;
     let registry = query.registry(body.registry.as_deref(), app.registry.default_registry())?;
-    let author = author(app, parts, body.note)?;
-    let role = context(parts)?.principal.role;
+    let author = author(app, incoming, body.note)?;
+    let role = incoming.principal.role;
     let request = UpdateProfile {
         registry,
         slug,
@@ -269,12 +269,17 @@ async fn update_profile(
     }
 }
 
-async fn delete_profile(app: &App, parts: &Parts, slug: ProfileSlug) -> Result<Response, Failure> {
+async fn delete_profile(
+    app: &App,
+    incoming: &Incoming,
+    slug: ProfileSlug,
+) -> Result<Response, Failure> {
+    let parts = &incoming.parts;
     let query = Query::of(parts)?;
     let registry = query.registry(None, app.registry.default_registry())?;
     let guard = guard(parts, Some(query.expected_version()?));
     let dry_run = query.is_on("dry_run");
-    let author = author(app, parts, query.get("note").map(str::to_owned))?;
+    let author = author(app, incoming, query.get("note").map(str::to_owned))?;
     let written = app.registry.delete_profile(registry, slug, guard, author, dry_run).await?;
     let mut response = empty(StatusCode::NO_CONTENT);
     response.headers_mut().insert(X_REGISTRY_VERSION, written.registry_version.into());
@@ -283,10 +288,11 @@ async fn delete_profile(app: &App, parts: &Parts, slug: ProfileSlug) -> Result<R
 
 async fn set_default(
     app: &App,
-    parts: &Parts,
+    incoming: &Incoming,
     body: Body,
     slug: ProfileSlug,
 ) -> Result<Response, Failure> {
+    let parts = &incoming.parts;
     let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
     let body = if bytes.is_empty() { DefaultBody::default() } else { extract::parse(&bytes)? };
     let query = Query::of(parts)?;
@@ -296,29 +302,24 @@ async fn set_default(
         expected => expected,
     };
     let note = body.note.or_else(|| query.get("note").map(str::to_owned));
-    let author = author(app, parts, note)?;
+    let author = author(app, incoming, note)?;
     let request = MakeDefault { registry, slug, guard: guard(parts, Some(expected)) };
     let dry_run = query.is_on("dry_run");
     let written = app.registry.set_default(request, author, dry_run).await?;
     answer(StatusCode::OK, &written, dry_run)
 }
 
-fn context(parts: &Parts) -> Result<&Context, Failure> {
-    parts.extensions.get::<Context>().ok_or_else(Failure::internal)
-}
-
-fn author(app: &App, parts: &Parts, note: Option<String>) -> Result<Author, Failure> {
-    let Context { request_id, principal } = context(parts)?;
+fn author(app: &App, incoming: &Incoming, note: Option<String>) -> Result<Author, Failure> {
     let note = note.unwrap_or_default();
     if note.len() > MAX_NOTE {
         return Err(Error::Validation(vec![too_much("note", MAX_NOTE, "bytes")]).into());
     }
-    let actor = if principal.name.is_empty() { &app.mount.actor } else { &principal.name };
+    let name = &*incoming.principal.name;
     Ok(Author {
-        actor: actor.clone(),
+        actor: if name.is_empty() { app.mount.actor.clone() } else { name.to_owned() },
         source: app.mount.source.clone(),
         note,
-        request_id: request_id.to_string(),
+        request_id: incoming.request_id.as_str().to_owned(),
     })
 }
 

@@ -1,8 +1,5 @@
 //! `/api/chat/schemas/*` (chapter 20 §5.9 and §5.10). Rendered once at start: discovery cannot fail later.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use collodi_profiles::Catalog;
@@ -13,18 +10,12 @@ use super::json as respond;
 use crate::App;
 use crate::problem::Failure;
 
-pub(crate) async fn middlewares(
-    State(app): State<Arc<App>>,
-    method: Method,
-) -> Result<Response, Failure> {
-    get(&method, &app.middleware_schemas)
+pub(crate) fn middlewares(app: &App, method: &Method) -> Result<Response, Failure> {
+    get(method, &app.middleware_schemas)
 }
 
-pub(crate) async fn extensions(
-    State(app): State<Arc<App>>,
-    method: Method,
-) -> Result<Response, Failure> {
-    get(&method, &app.extension_schemas)
+pub(crate) fn extensions(app: &App, method: &Method) -> Result<Response, Failure> {
+    get(method, &app.extension_schemas)
 }
 
 fn get(method: &Method, body: &Bytes) -> Result<Response, Failure> {

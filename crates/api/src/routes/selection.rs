@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::body::Body;
 use axum::response::Response;
 use collodi_profiles::registry::{RegistryState, Stored};
 use collodi_profiles::{Error, ProfileSlug, RegistrySlug};
@@ -25,16 +25,12 @@ struct SelectBody {
 }
 
 /// GET says which profile is selected, POST selects one.
-pub(crate) async fn current(
-    State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Response, Failure> {
-    let (parts, body) = request.into_parts();
+pub(crate) async fn current(app: &App, parts: &Parts, body: Body) -> Result<Response, Failure> {
     match parts.method {
-        Method::GET => get_selection(&app, &parts.headers),
+        Method::GET => get_selection(app, &parts.headers),
         Method::POST => {
             let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
-            select(&app, &parts.headers, &extract::parse(&bytes)?)
+            select(app, &parts.headers, &extract::parse(&bytes)?)
         }
         _ => Err(Failure::method_not_allowed()),
     }

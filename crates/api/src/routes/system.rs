@@ -1,8 +1,5 @@
 //! Health, metrics, release, the description of the API, and the page.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
 use axum::response::{Html, IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
@@ -15,12 +12,12 @@ use crate::problem::Failure;
 const PAGE: &str = include_str!("../page.html");
 
 /// The process answers.
-pub(crate) async fn healthz() -> Response {
+pub(crate) fn healthz() -> Response {
     json_value(StatusCode::OK, &json!({"status": "ok"}))
 }
 
 /// The database answers and the server is not stopping.
-pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
+pub(crate) async fn readyz(app: &App) -> Response {
     let store = app.registry.store().clone();
     let reached = tokio::task::spawn_blocking(move || store.ping()).await;
     let registry = match reached {
@@ -44,24 +41,21 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     json_value(status, &json!({"status": word, "registry": registry}))
 }
 
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+pub(crate) fn metrics(app: &App) -> Response {
     let snapshot = app.registry.snapshot();
     let profiles = snapshot.registries().map(|state| state.len()).sum();
     let text = app.metrics.render(profiles, snapshot.revision(), app.conversations.len());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-pub(crate) async fn release(
-    State(app): State<Arc<App>>,
-    method: Method,
-) -> Result<Response, Failure> {
-    only_get(&method)?;
+pub(crate) fn release(app: &App, method: &Method) -> Result<Response, Failure> {
+    only_get(method)?;
     let release = serde_json::to_value(&app.release).map_err(|_| Failure::internal())?;
     Ok(json_value(StatusCode::OK, &release))
 }
 
-pub(crate) async fn openapi(method: Method) -> Result<Response, Failure> {
-    only_get(&method)?;
+pub(crate) fn openapi(method: &Method) -> Result<Response, Failure> {
+    only_get(method)?;
     Ok(json(StatusCode::OK, crate::openapi::document().to_string()))
 }
 
@@ -70,11 +64,8 @@ fn only_get(method: &Method) -> Result<(), Failure> {
 }
 
 /// What the contract's front end reads before anything else (chapter 30 §8.1).
-pub(crate) async fn app_config(
-    State(app): State<Arc<App>>,
-    method: Method,
-) -> Result<Response, Failure> {
-    if !matches!(method, Method::GET | Method::HEAD) {
+pub(crate) fn app_config(app: &App, method: &Method) -> Result<Response, Failure> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Failure::method_not_allowed());
     }
     let config = json!({"basePrefix": app.mount.root, "debugApiEnabled": false});
@@ -86,17 +77,12 @@ pub(crate) async fn app_config(
     Ok(response)
 }
 
-/// The start page, until the web application takes its place.
-pub(crate) async fn page() -> Response {
-    Html(PAGE).into_response()
-}
-
-/// Unknown paths: 404 below the API, the page elsewhere, as the contract has it for its single-page client.
-pub(crate) async fn not_routed(request: Request) -> Response {
-    let path = request.uri().path();
+/// The start page, until the web application takes its place. Unknown paths are 404 below the API and the page
+/// elsewhere, as the contract has it for its single-page client.
+pub(crate) fn page(path: &str, method: &Method) -> Result<Response, Failure> {
     let api = path == "/api" || path.starts_with("/api/");
-    if api || request.method() != Method::GET {
-        return Failure::no_page().into_response();
+    if api || method != Method::GET {
+        return Err(Failure::no_page());
     }
-    Html(PAGE).into_response()
+    Ok(Html(PAGE).into_response())
 }

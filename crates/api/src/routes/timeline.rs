@@ -1,9 +1,7 @@
 //! `GET /api/timeline` (chapter 30 §3.5).
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
 use axum::response::Response;
+use http::request::Parts;
 use http::{Method, StatusCode};
 
 use super::json_value;
@@ -14,15 +12,16 @@ use crate::problem::Failure;
 /// Entities of a snapshot when the client does not say.
 const DEFAULT_LIMIT: u64 = 5_000;
 
-pub(crate) async fn snapshot(
-    State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Response, Failure> {
-    let (parts, _) = request.into_parts();
+/// Whether a path asks for a timeline: the endpoint itself, and everything below it.
+pub(crate) fn is_timeline(path: &str) -> bool {
+    path.strip_prefix("/api/timeline").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+pub(crate) async fn snapshot(app: &App, parts: &Parts) -> Result<Response, Failure> {
     if parts.method != Method::GET {
         return Err(Failure::method_not_allowed());
     }
-    let query = Query::of(&parts)?;
+    let query = Query::of(parts)?;
     let Some(conv_id) = query.get("conv_id") else {
         return Err(Failure::new(StatusCode::BAD_REQUEST, "missing_conv_id", "missing conv_id"));
     };

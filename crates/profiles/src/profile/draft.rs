@@ -113,7 +113,7 @@ pub fn check_patched(
     catalog: &Catalog,
 ) -> Checked {
     let mut rules = Vec::new();
-    let mut kept = stored.extensions.clone();
+    let mut kept = if named.any() { stored.extensions.clone() } else { Extensions::new() };
     if named.runtime {
         let (old, new) = (&stored.runtime.middlewares, &profile.runtime.middlewares);
         follow_uses(old, new, &mut kept, catalog);

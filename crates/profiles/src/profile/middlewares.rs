@@ -11,7 +11,7 @@ use crate::error::Problem;
 use crate::ids::ExtensionKey;
 use crate::json::Object;
 use crate::quote::quote;
-use crate::schema::resolve::{Layer, Source, resolve};
+use crate::schema::resolve::{Layer, Source, resolve_config};
 
 /// Slot to configuration.
 pub type Instances = BTreeMap<String, Object>;
@@ -136,16 +136,17 @@ pub fn place_configs(
             layer: Layer::Profile,
             payload: config.clone().map(Value::Object),
         };
-        let config = match resolve(&definition.name, &definition.schema, middleware, vec![source]) {
-            Ok(resolved) => Some(resolved.config).filter(|config| !config.is_empty()),
-            Err(error) => {
-                let field = format!("runtime.middlewares[{index}].config");
-                let problem = Problem::new(field, error.to_string());
-                problems.push(problem.keyword(error.keyword).below(&error.pointer));
-                // Kept as it is: the operator's old data is reported, never thrown away (decision 6).
-                config
-            }
-        };
+        let config =
+            match resolve_config(&definition.name, &definition.schema, middleware, vec![source]) {
+                Ok(resolved) => Some(resolved).filter(|config| !config.is_empty()),
+                Err(error) => {
+                    let field = format!("runtime.middlewares[{index}].config");
+                    let problem = Problem::new(field, error.to_string());
+                    problems.push(problem.keyword(error.keyword).below(&error.pointer));
+                    // Kept as it is: the operator's old data is reported, never thrown away (decision 6).
+                    config
+                }
+            };
         middleware.config = None;
         if let Some(config) = config {
             let slot = slot(index, middleware);
@@ -237,7 +238,8 @@ pub fn check_loose_slots(
             layer: Layer::Profile,
             payload: Some(config.into()),
         };
-        if let Err(error) = resolve(&definition.name, &definition.schema, &anonymous, vec![source])
+        if let Err(error) =
+            resolve_config(&definition.name, &definition.schema, &anonymous, vec![source])
         {
             let field = format!("profile.extensions[{}]", definition.key);
             let reason = format!("instances[{}]: {error}", quote(&slot_name));

@@ -12,7 +12,7 @@ use crate::catalog::Catalog;
 use crate::ids::{ProfileSlug, RegistrySlug, RuntimeKey};
 use crate::json::{self, Object};
 use crate::quote::quote;
-use crate::schema::resolve::{Layer, Source, resolve};
+use crate::schema::resolve::{Layer, Source, resolve_config};
 use crate::settings::Settings;
 
 /// The prompt of a profile that has none.
@@ -167,9 +167,8 @@ fn active_middlewares(
             source("profile", Layer::Profile, profile),
             source("request", Layer::Request, request),
         ];
-        let config = resolve(&definition.name, &definition.schema, &used, sources)
-            .map_err(|e| refuse(format!("resolve middleware {label}: {e}")))?
-            .config;
+        let config = resolve_config(&definition.name, &definition.schema, &used, sources)
+            .map_err(|e| refuse(format!("resolve middleware {label}: {e}")))?;
         Ok(ActiveMiddleware { enabled: used.is_enabled(), name: used.name, id: used.id, config })
     };
     uses.into_iter().map(activate).collect()

@@ -95,6 +95,12 @@ impl std::fmt::Debug for Stored {
     }
 }
 
+/// Whether `text` begins with `prefix`, which is in lower case, letter by letter and without a copy.
+fn starts_with(text: &str, prefix: &str) -> bool {
+    let mut lower = text.chars().flat_map(char::to_lowercase);
+    prefix.chars().all(|wanted| lower.next() == Some(wanted))
+}
+
 fn not_encoded(error: &serde_json::Error) -> Error {
     Error::Internal(format!("encode profile: {error}"))
 }
@@ -119,8 +125,7 @@ impl Filter {
 
     fn takes(&self, profile: &Profile) -> bool {
         let prefix = self.prefix.as_deref().is_none_or(|prefix| {
-            profile.slug.as_str().starts_with(prefix)
-                || profile.display_name.to_lowercase().starts_with(prefix)
+            profile.slug.as_str().starts_with(prefix) || starts_with(&profile.display_name, prefix)
         });
         prefix && self.tag.as_ref().is_none_or(|tag| profile.metadata.tags.contains(tag))
     }
@@ -302,7 +307,9 @@ impl RegistryState {
             .range::<_, ProfileSlug>((start, Bound::Unbounded))
             .filter(|(_, stored)| filter.takes(stored.profile()));
         let limit = filter.limit.unwrap_or(usize::MAX);
-        let mut body = BytesMut::from(&b"["[..]);
+        let mut body =
+            BytesMut::with_capacity(self.len().min(limit).saturating_mul(1024).min(1 << 20));
+        body.put_u8(b'[');
         let mut last = None;
         let mut next = None;
         for (count, (slug, stored)) in wanted.enumerate() {

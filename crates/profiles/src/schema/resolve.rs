@@ -131,8 +131,40 @@ pub fn resolve(
     name: &str,
     schema: &Schema,
     middleware: &MiddlewareUse,
-    mut sources: Vec<Source>,
+    sources: Vec<Source>,
 ) -> Result<Resolved, ResolveError> {
+    let mut provenance = Provenance::default();
+    let config = merge(name, schema, middleware, sources, Some(&mut provenance))?;
+    Ok(Resolved { config, sources: provenance.sources, paths: provenance.paths })
+}
+
+/// The configuration alone, as [`resolve`] makes it: most callers ask for no history.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_config(
+    name: &str,
+    schema: &Schema,
+    middleware: &MiddlewareUse,
+    sources: Vec<Source>,
+) -> Result<Object, ResolveError> {
+    merge(name, schema, middleware, sources, None)
+}
+
+/// How the values came about, when somebody asks.
+#[derive(Default)]
+struct Provenance {
+    sources: Vec<Contribution>,
+    paths: BTreeMap<String, PathTrace>,
+}
+
+fn merge(
+    name: &str,
+    schema: &Schema,
+    middleware: &MiddlewareUse,
+    mut sources: Vec<Source>,
+    mut provenance: Option<&mut Provenance>,
+) -> Result<Object, ResolveError> {
     let used = middleware.name.trim();
     if name.trim().is_empty() {
         return Err(plain("middleware definition name is empty"));
@@ -160,99 +192,109 @@ pub fn resolve(
         payload: Some(payload),
     });
 
-    let mut resolved =
-        Resolved { config: Object::new(), sources: Vec::new(), paths: BTreeMap::new() };
+    let mut config = Object::new();
     for source in defaults.into_iter().chain(sources) {
-        apply_source(&label, document, &source, &mut resolved)?;
+        apply_source(&label, document, source, &mut config, provenance.as_deref_mut())?;
     }
-    finish(&label, document, schema, resolved)
+    finish(&label, document, schema, config)
 }
 
 fn apply_source(
     label: &str,
     schema: &Value,
-    source: &Source,
-    out: &mut Resolved,
+    source: Source,
+    config: &mut Object,
+    mut provenance: Option<&mut Provenance>,
 ) -> Result<(), ResolveError> {
-    let origin = format!("{}[{}]", source.name, source.layer.as_str());
-    if source.name.trim().is_empty() {
+    let Source { name, layer, payload } = source;
+    let origin = || format!("{name}[{}]", layer.as_str());
+    if name.trim().is_empty() {
         return Err(plain("middleware config source name is empty"));
     }
-    let payload = match &source.payload {
+    let payload = match payload {
         None | Some(Value::Null) => return Ok(()),
         Some(Value::Object(payload)) if payload.is_empty() => return Ok(()),
         Some(Value::Object(payload)) => payload,
         Some(_) => {
-            let text = format!("resolve middleware {label} source {origin}: must be an object");
+            let text = format!("resolve middleware {label} source {}: must be an object", origin());
             return Err(ResolveError { text, pointer: String::new(), keyword: "type" });
         }
     };
     let mut writes = Vec::new();
-    project(schema, payload, "", &mut writes).map_err(|(pointer, keyword, detail)| {
-        ResolveError {
-            text: format!("project middleware {label} payload for source {origin}: {detail}"),
-            pointer,
-            keyword,
-        }
+    project(schema, payload, "", &[], &mut writes).map_err(|(pointer, keyword, detail)| {
+        let text = format!("project middleware {label} payload for source {}: {detail}", origin());
+        ResolveError { text, pointer, keyword }
     })?;
     writes.sort_by(|a, b| a.path.cmp(&b.path));
-    out.sources.push(Contribution { name: source.name.clone(), layer: source.layer });
+    if let Some(provenance) = &mut provenance {
+        provenance.sources.push(Contribution { name: name.clone(), layer });
+    }
     for write in writes {
         let value =
             coerce(write.schema.unwrap_or(&Value::Null), &write.value).map_err(|detail| {
                 ResolveError {
                     text: format!(
-                        "coerce middleware {label} payload at {} from source {origin}: {detail}",
-                        write.path
+                        "coerce middleware {label} payload at {} from source {}: {detail}",
+                        write.path,
+                        origin()
                     ),
                     keyword: if detail.starts_with("must be one of") { "enum" } else { "type" },
                     pointer: write.path.clone(),
                 }
             })?;
+        if let Some(provenance) = &mut provenance {
+            provenance.note(&name, layer, &write, &value);
+        }
+        put(config, &write.keys, value);
+    }
+    Ok(())
+}
+
+impl Provenance {
+    fn note(&mut self, source: &str, layer: Layer, write: &Write<'_>, value: &Value) {
         let schema_type = write.schema.map_or(Type::Untyped, type_of).as_str();
         let step = Step {
-            source: source.name.clone(),
-            layer: source.layer,
+            source: source.to_owned(),
+            layer,
             path: write.path.clone(),
-            raw: write.value,
+            raw: write.value.clone(),
             value: value.clone(),
             metadata: json!({ "schema_type": schema_type }),
         };
-        put(&mut out.config, &write.keys, value.clone());
         // What stood below a replaced value is gone from the configuration, so it goes from the trace too (D16).
         let below = format!("{}/", write.path);
-        out.paths.retain(|path, _| !path.starts_with(&below));
+        self.paths.retain(|path, _| !path.starts_with(&below));
         let fresh =
             || PathTrace { path: write.path.clone(), value: Value::Null, steps: Vec::new() };
-        let trace = out.paths.entry(write.path.clone()).or_insert_with(fresh);
-        trace.value = value;
+        let trace = self.paths.entry(write.path.clone()).or_insert_with(fresh);
+        trace.value = value.clone();
         trace.steps.push(step);
     }
-    Ok(())
 }
 
 fn finish(
     label: &str,
     document: &Value,
     schema: &Schema,
-    mut out: Resolved,
-) -> Result<Resolved, ResolveError> {
+    config: Object,
+) -> Result<Object, ResolveError> {
     let invalid = |pointer: String, keyword, detail: String| ResolveError {
         text: format!("final middleware {label} config validation failed: {detail}"),
         pointer,
         keyword,
     };
-    let merged = Value::Object(std::mem::take(&mut out.config));
-    let coerced = coerce(document, &merged).map_err(|detail| {
+    let coerced = coerce(document, &Value::Object(config)).map_err(|detail| {
         let keyword = if detail.starts_with("missing required") { "required" } else { "type" };
         invalid(String::new(), keyword, detail)
     })?;
-    if let Some(violation) = schema.violations(&coerced).into_iter().next() {
+    if !schema.is_valid(&coerced)
+        && let Some(violation) = schema.violations(&coerced).into_iter().next()
+    {
         let text = violation.to_string();
         return Err(invalid(violation.pointer, violation.keyword, text));
     }
     match coerced {
-        Value::Object(config) => Ok(Resolved { config, ..out }),
+        Value::Object(config) => Ok(config),
         _ => Err(plain(format!("final middleware {label} config must resolve to object"))),
     }
 }
@@ -272,24 +314,14 @@ struct Write<'a> {
 /// Walks a payload by sorted key; objects merge per leaf, everything else replaces as a whole.
 fn project<'a>(
     schema: &'a Value,
-    payload: &Object,
-    prefix: &str,
-    writes: &mut Vec<Write<'a>>,
-) -> Result<(), (String, &'static str, String)> {
-    project_at(schema, payload, prefix, &[], writes)
-}
-
-fn project_at<'a>(
-    schema: &'a Value,
-    payload: &Object,
+    payload: Object,
     prefix: &str,
     above: &[String],
     writes: &mut Vec<Write<'a>>,
 ) -> Result<(), (String, &'static str, String)> {
     for (key, value) in payload {
-        let path = format!("{prefix}/{}", escape_pointer(key));
-        let keys: Vec<String> = above.iter().cloned().chain([key.clone()]).collect();
-        let member = match member(schema, key) {
+        let path = format!("{prefix}/{}", escape_pointer(&key));
+        let member = match member(schema, &key) {
             Member::Schema(schema) => Some(schema),
             Member::Any => None,
             Member::Forbidden => {
@@ -298,13 +330,14 @@ fn project_at<'a>(
             }
             Member::Broken => return Err((path, "invalid", BROKEN_SCHEMA.into())),
         };
+        let keys: Vec<String> = above.iter().cloned().chain([key]).collect();
         match (member, value) {
             (Some(schema), Value::Object(object))
                 if type_of(schema) == Type::Object && !object.is_empty() =>
             {
-                project_at(schema, object, &path, &keys, writes)?;
+                project(schema, object, &path, &keys, writes)?;
             }
-            (schema, value) => writes.push(Write { path, keys, value: value.clone(), schema }),
+            (schema, value) => writes.push(Write { path, keys, value, schema }),
         }
     }
     Ok(())

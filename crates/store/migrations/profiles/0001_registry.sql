@@ -1,6 +1,6 @@
 -- The log of changes is the truth; heads and registries point into it and can be rebuilt from it.
 CREATE TABLE changes (
-    id               BIGINT PRIMARY KEY NOT NULL,  -- 1, 2, 3 without gaps; the highest is the revision
+    id               INTEGER PRIMARY KEY NOT NULL, -- 1, 2, 3 without gaps; the highest is the revision
     registry         TEXT   NOT NULL,
     operation        TEXT   NOT NULL,
     slug             TEXT   NOT NULL,              -- '' for changes of the registry alone
@@ -25,7 +25,7 @@ CREATE TABLE heads (
     change_id BIGINT  NOT NULL REFERENCES changes (id),
     deleted   INTEGER NOT NULL,                    -- 1: the slug is free, its versions go on from here
     PRIMARY KEY (registry, slug)
-);
+) WITHOUT ROWID;
 
 CREATE TABLE identity (
     id TEXT PRIMARY KEY NOT NULL                   -- one row: names this database among others
