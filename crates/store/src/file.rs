@@ -80,7 +80,7 @@ mod tests {
         let left: Vec<_> = fs::read_dir(path.parent().unwrap())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.ends_with(".tmp"))
+            .filter(|name| name.contains(".tmp"))
             .collect();
         assert_eq!(left, Vec::<String>::new());
     }

@@ -85,6 +85,7 @@ pub fn apply(stored: &Profile, patch: ProfilePatch, catalog: &Catalog) -> Checke
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "bodies are written where they are used")]
 mod tests {
     use super::*;
     use crate::catalog::tests::catalog;

@@ -264,6 +264,7 @@ fn fingerprint(profile: &EffectiveProfile) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "bodies are written where they are used")]
 mod tests {
     use super::*;
     use crate::catalog::tests::catalog;
