@@ -32,7 +32,7 @@ macro_rules! slug {
             /// # Errors
             /// Blank text, anything but ASCII, or text outside the grammar; the raw text is quoted in the message.
             pub fn parse(raw: &str) -> Result<Self, InvalidId> {
-                parse_slug($label, raw).map(|slug| Self(slug.into()))
+                parse_slug($label, raw).map(Self)
             }
 
             /// Reads a field in which blank text means "not given".
@@ -105,14 +105,17 @@ impl From<&ProfileSlug> for RuntimeKey {
     }
 }
 
-fn parse_slug(label: &str, raw: &str) -> Result<String, InvalidId> {
+fn parse_slug(label: &str, raw: &str) -> Result<Arc<str>, InvalidId> {
     let trimmed = raw.trim();
+    if trimmed.len() <= MAX_SLUG && is_word(trimmed, b"._-") {
+        return Ok(trimmed.into());
+    }
     if trimmed.is_empty() {
         return Err(InvalidId(format!("{label} cannot be empty")));
     }
     let slug = trimmed.to_ascii_lowercase();
     if slug.len() <= MAX_SLUG && is_word(&slug, b"._-") {
-        Ok(slug)
+        Ok(slug.into())
     } else {
         Err(InvalidId(format!("{label} {} is invalid", quote(raw))))
     }

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use collodi_profiles::json::Object;
 use collodi_profiles::profile::validate::{MAX_NOTE, too_much};
 use collodi_profiles::profile::{Draft, ProfilePatch};
@@ -161,9 +162,9 @@ fn list_profiles(app: &App, parts: &Parts) -> Result<Response, Failure> {
     let registry = query.registry(None, app.registry.default_registry())?;
     let snapshot = app.registry.snapshot();
     let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
-    let etag = format!("\"r{}\"", state.version());
+    let etag = Bytes::from(format!("\"r{}\"", state.version()));
     if extract::has_current(&parts.headers, &etag) {
-        return Ok(stamped(StatusCode::NOT_MODIFIED, None, &etag, state.version()));
+        return Ok(stamped(StatusCode::NOT_MODIFIED, None, etag, state.version()));
     }
     let after = query.get("after").map(ProfileSlug::parse).transpose();
     let filter = Filter {
@@ -173,7 +174,7 @@ fn list_profiles(app: &App, parts: &Parts) -> Result<Response, Failure> {
         tag: query.get("tag").map(str::to_owned),
     };
     let page = state.list(&filter)?;
-    let mut response = stamped(StatusCode::OK, Some(page.body), &etag, state.version());
+    let mut response = stamped(StatusCode::OK, Some(page.body), etag, state.version());
     if let Some(next) = page.next
         && let Ok(link) = HeaderValue::from_str(&next_link(app, parts, next.as_str()))
     {
@@ -201,9 +202,14 @@ fn get_profile(app: &App, parts: &Parts, slug: &ProfileSlug) -> Result<Response,
     let stored = state.get(slug).ok_or(Error::ProfileNotFound)?;
     let rendered = stored.rendered(state.slug(), state.is_default(slug))?;
     if extract::has_current(&parts.headers, &rendered.etag) {
-        return Ok(stamped(StatusCode::NOT_MODIFIED, None, &rendered.etag, state.version()));
+        return Ok(stamped(StatusCode::NOT_MODIFIED, None, rendered.etag.clone(), state.version()));
     }
-    Ok(stamped(StatusCode::OK, Some(rendered.document.clone()), &rendered.etag, state.version()))
+    Ok(stamped(
+        StatusCode::OK,
+        Some(rendered.document.clone()),
+        rendered.etag.clone(),
+        state.version(),
+    ))
 }
 
 async fn create_profile(app: &App, incoming: &Incoming, body: Body) -> Result<Response, Failure> {
@@ -335,7 +341,7 @@ fn answer(status: StatusCode, written: &Written, dry_run: bool) -> Result<Respon
     let stored = written.stored.as_ref().ok_or(Error::ProfileNotFound)?;
     let rendered = stored.rendered(&written.registry, written.is_default)?;
     let body = Some(rendered.document.clone());
-    Ok(mark(stamped(status, body, &rendered.etag, written.registry_version), dry_run))
+    Ok(mark(stamped(status, body, rendered.etag.clone(), written.registry_version), dry_run))
 }
 
 /// Says that nothing was written.
@@ -348,13 +354,13 @@ fn mark(mut response: Response, dry_run: bool) -> Response {
 
 fn stamped(
     status: StatusCode,
-    body: Option<bytes::Bytes>,
-    etag: &str,
+    body: Option<Bytes>,
+    etag: Bytes,
     registry_version: u64,
 ) -> Response {
     let mut response = body.map_or_else(|| empty(status), |body| json(status, body));
     let headers = response.headers_mut();
-    if let Ok(etag) = HeaderValue::from_str(etag) {
+    if let Ok(etag) = HeaderValue::from_maybe_shared(etag) {
         headers.insert(ETAG, etag);
     }
     headers.insert(X_REGISTRY_VERSION, registry_version.into());

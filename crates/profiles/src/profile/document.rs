@@ -45,7 +45,7 @@ pub struct Rendered {
     /// The document, one JSON value and a line end.
     pub document: Bytes,
     /// The strong entity tag, quotes included (decision 12).
-    pub etag: String,
+    pub etag: Bytes,
 }
 
 impl Rendered {
@@ -71,7 +71,7 @@ impl Rendered {
         };
         let mut bytes = serde_json::to_vec(&document)?;
         bytes.push(b'\n');
-        Ok(Self { document: bytes.into(), etag: etag(profile.metadata.version, is_default) })
+        Ok(Self { document: bytes.into(), etag: etag(profile.metadata.version, is_default).into() })
     }
 }
 
