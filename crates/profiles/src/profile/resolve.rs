@@ -404,7 +404,11 @@ mod tests {
         let prints = [print(&base), print(&other_config), print(&newer), print(&warmer)];
         let distinct: std::collections::BTreeSet<_> = prints.iter().collect();
         assert_eq!(distinct.len(), 4);
+    }
 
+    #[test]
+    fn inf_16_another_provider_address_is_another_runtime() {
+        let base = stored(json!({}), json!({}));
         let with = |name: &str, value: &str| {
             let mut settings = Settings::default();
             settings.set(name, &value.into()).unwrap();
