@@ -12,9 +12,8 @@ run: .tools
 	exec ./target/release/collodi serve $(ARGS)
 
 # Everything that has to hold before a change lands.
-test: .tools check
-	$(CARGO) test --workspace --quiet
-	$(MAKE) --no-print-directory bench-check
+test: .tools check bench-check
+	./scripts/test
 
 # Form: formatting, lints, the direction of dependencies.
 check: .tools
