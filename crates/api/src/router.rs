@@ -1,6 +1,7 @@
 //! Every route on one screen. Paths are matched as they were sent, an encoded slash never makes a segment (H10), and
 //! handlers check their methods themselves: the contract has its own order of checks and its own text for 405. A match
-//! says all that; a router would decode, store and box first.
+//! says all that; a router would decode, store and box first. Everything but a read is boxed here, so that the future of
+//! a read stays small: it is moved for every request.
 
 use std::sync::Arc;
 
@@ -25,19 +26,21 @@ pub(crate) async fn route(
         "/api/chat/profiles" => profiles::collection(app, &incoming, body).await,
         path if profiles::is_item(path) => profiles::item(app, &incoming, body).await,
         "/api/chat/profile" if app.mount.cookie.is_some() => {
-            selection::current(app, &incoming.parts, body).await
+            Box::pin(selection::current(app, &incoming.parts, body)).await
         }
         "/api/chat/schemas/middlewares" => schemas::middlewares(app, &incoming.parts.method),
         "/api/chat/schemas/extensions" => schemas::extensions(app, &incoming.parts.method),
         // chat (chapter 30)
-        path if chat::is_chat(path) => chat::submit(app, &incoming.parts, body).await,
-        "/ws" => ws::upgrade(app.clone(), incoming.parts).await,
-        path if timeline::is_timeline(path) => timeline::snapshot(app, &incoming.parts).await,
+        path if chat::is_chat(path) => Box::pin(chat::submit(app, &incoming.parts, body)).await,
+        "/ws" => Box::pin(ws::upgrade(app.clone(), incoming.parts)).await,
+        path if timeline::is_timeline(path) => {
+            Box::pin(timeline::snapshot(app, &incoming.parts)).await
+        }
         // operation (decisions 30, 37)
         "/api/chat/release" => system::release(app, &incoming.parts.method),
         "/openapi.json" => system::openapi(&incoming.parts.method),
         "/healthz" => Ok(system::healthz()),
-        "/readyz" => Ok(system::readyz(app).await),
+        "/readyz" => Ok(Box::pin(system::readyz(app)).await),
         "/metrics" => Ok(system::metrics(app)),
         // pages
         "/app-config.js" => system::app_config(app, &incoming.parts.method),

@@ -107,7 +107,7 @@ pub(crate) async fn collection(
 ) -> Result<Response, Failure> {
     match incoming.parts.method {
         Method::GET => list_profiles(app, &incoming.parts),
-        Method::POST => create_profile(app, incoming, body).await,
+        Method::POST => Box::pin(create_profile(app, incoming, body)).await,
         _ => Err(Failure::method_not_allowed()),
     }
 }
@@ -122,9 +122,12 @@ pub(crate) async fn item(app: &App, incoming: &Incoming, body: Body) -> Result<R
     let (slug, action) = target(incoming.parts.uri.path())?;
     match (action, &incoming.parts.method) {
         (Action::Profile, &Method::GET) => get_profile(app, &incoming.parts, &slug),
-        (Action::Profile, &Method::PATCH) => update_profile(app, incoming, body, slug).await,
-        (Action::Profile, &Method::DELETE) => delete_profile(app, incoming, slug).await,
-        (Action::Default, &Method::POST) => set_default(app, incoming, body, slug).await,
+        // Boxed, so that the future of a read stays small: it is moved for every request.
+        (Action::Profile, &Method::PATCH) => {
+            Box::pin(update_profile(app, incoming, body, slug)).await
+        }
+        (Action::Profile, &Method::DELETE) => Box::pin(delete_profile(app, incoming, slug)).await,
+        (Action::Default, &Method::POST) => Box::pin(set_default(app, incoming, body, slug)).await,
         _ => Err(Failure::method_not_allowed()),
     }
 }
