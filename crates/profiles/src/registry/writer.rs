@@ -3,6 +3,7 @@
 //! The order is always: lock the database, take over what other processes committed, decide, append, commit, publish,
 //! answer. A command that fails appends nothing; a commit that fails fails them all, and nothing was published.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -21,6 +22,8 @@ use crate::store::{StoreError, StoreErrorKind, WriteSession};
 
 /// Most commands of one transaction.
 const GROUP: usize = 128;
+/// Snapshots that are kept after their successor was published.
+const RECENT: usize = 8;
 /// How long another process's commit may stay unseen while nothing is written here (decision 5: 500 ms).
 const POLL: Duration = Duration::from_millis(200);
 
@@ -86,11 +89,13 @@ pub(super) struct Worker {
     published: Arc<ArcSwap<Snapshot>>,
     /// Set when the device failed: what is on it is unknown, so nothing is written until the next start.
     fenced: Option<StoreError>,
+    /// Snapshots of just before: kept so that the last to let go of one, and to pay for it, is this thread, not a read.
+    recent: VecDeque<Arc<Snapshot>>,
 }
 
 impl Worker {
     pub(super) fn new(session: Box<dyn WriteSession>, published: Arc<ArcSwap<Snapshot>>) -> Self {
-        Self { session, published, fenced: None }
+        Self { session, published, fenced: None, recent: VecDeque::new() }
     }
 
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
@@ -133,9 +138,16 @@ impl Worker {
         let mut working = Snapshot::clone(&self.published.load());
         let before = working.revision();
         match self.catch_up(&mut working) {
-            Ok(()) if working.revision() > before => self.published.store(Arc::new(working)),
+            Ok(()) if working.revision() > before => self.publish(working),
             Ok(()) => {}
             Err(error) => tracing::warn!(%error, "failed to look for changes of other processes"),
+        }
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        self.recent.push_back(self.published.swap(Arc::new(snapshot)));
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
         }
     }
 
@@ -191,7 +203,7 @@ impl Worker {
             self.session.commit()?;
         }
         if working.revision() > known {
-            self.published.store(Arc::new(working));
+            self.publish(working);
         }
         Ok(outcomes)
     }
