@@ -9,7 +9,7 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{ACCEPT, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use http::header::{HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, StatusCode};
 
@@ -41,19 +41,18 @@ impl Pipeline {
         let request_id = RequestId::of(request.headers());
         let method = request.method().clone();
         let uri = request.uri().clone();
-        let accept = request.headers().get(ACCEPT).cloned();
+        let wants_document = problem::wants_document(request.headers());
 
         let routed =
             AssertUnwindSafe(self.admit_and_route(request, &request_id)).catch_unwind().await;
-        let response = match routed {
+        let mut response = match routed {
             Ok(Ok(response)) => response,
-            Ok(Err(failure)) => problem::respond(&failure, accept.as_ref(), &request_id),
+            Ok(Err(failure)) => problem::respond(&failure, wants_document, &request_id),
             Err(_) => {
                 tracing::error!(%request_id, %method, path = uri.path(), "a handler panicked");
-                problem::respond(&Failure::internal(), accept.as_ref(), &request_id)
+                problem::respond(&Failure::internal(), wants_document, &request_id)
             }
         };
-        let mut response = response;
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(X_REQUEST_ID, request_id.header());

@@ -4,8 +4,8 @@
 use axum::response::{IntoResponse, Response};
 use collodi_profiles::store::StoreErrorKind;
 use collodi_profiles::{Error, Problem};
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use crate::context::RequestId;
@@ -141,12 +141,8 @@ impl From<Error> for Failure {
 }
 
 /// Renders a failure: as plain text, or as a document if the client asks for one.
-pub(crate) fn respond(
-    failure: &Failure,
-    accept: Option<&HeaderValue>,
-    request_id: &RequestId,
-) -> Response {
-    let (kind, body) = if accepts_problem(accept) {
+pub(crate) fn respond(failure: &Failure, wants_document: bool, request_id: &RequestId) -> Response {
+    let (kind, body) = if wants_document {
         ("application/problem+json", failure.document(request_id.as_str()).to_string())
     } else {
         ("text/plain; charset=utf-8", format!("{}\n", failure.text))
@@ -158,7 +154,9 @@ pub(crate) fn respond(
     response
 }
 
-fn accepts_problem(accept: Option<&HeaderValue>) -> bool {
-    let text = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    text.to_ascii_lowercase().contains("application/problem+json")
+/// Whether the client asks for problem documents, on any of its `Accept` lines.
+pub(crate) fn wants_document(headers: &HeaderMap) -> bool {
+    const DOCUMENT: &[u8] = b"application/problem+json";
+    let mut lines = headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes);
+    lines.any(|line| line.windows(DOCUMENT.len()).any(|part| part.eq_ignore_ascii_case(DOCUMENT)))
 }

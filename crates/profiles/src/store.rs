@@ -56,28 +56,6 @@ pub struct StoredRegistry {
     pub deleted: BTreeMap<ProfileSlug, u64>,
 }
 
-impl StoredRegistry {
-    /// Chooses a default if the stored one is missing or names nothing (D1); says so. The choice is stored with the next
-    /// change of the registry.
-    pub fn repair_default(&mut self) -> Option<String> {
-        let stated = self.head.default_profile.as_ref();
-        if self.profiles.iter().any(|profile| Some(&profile.slug) == stated) {
-            return None;
-        }
-        let slugs = || self.profiles.iter().map(|profile| &profile.slug);
-        let named = slugs().find(|slug| slug.as_str() == "default");
-        let heir = named.or_else(|| slugs().min()).cloned();
-        if heir.as_ref() == stated {
-            return None;
-        }
-        let shown =
-            |slug: Option<&ProfileSlug>| slug.map_or("none", ProfileSlug::as_str).to_owned();
-        let said = format!("default profile was {}, now {}", shown(stated), shown(heir.as_ref()));
-        self.head.default_profile = heir;
-        Some(said)
-    }
-}
-
 /// Everything that is stored, as one consistent read.
 #[derive(Debug, Default)]
 pub struct Contents {
@@ -150,7 +128,8 @@ pub trait WriteSession: Send {
     /// Appends changes and moves the heads: all of them or none.
     ///
     /// # Errors
-    /// When the database cannot be written; the transaction goes on without them.
+    /// When the database cannot be written. The transaction goes on without them, or is lost as a whole (a full disk may
+    /// do that); then every later append and the commit fail too.
     fn append(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 
     /// Makes everything since `begin` durable.

@@ -74,22 +74,14 @@ fn adopt_head(
     repairs: &mut Vec<String>,
 ) -> RegistryHead {
     let text = |key: &str| payload.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let stated = ProfileSlug::parse(&text("default_profile_slug")).ok();
-    let default_profile = stated.clone().filter(|slug| profiles.contains_key(slug)).or_else(|| {
-        let named = profiles.keys().find(|slug| slug.as_str() == "default");
-        named.or_else(|| profiles.keys().next()).cloned()
-    });
-    if default_profile != stated {
-        let was = stated.map_or_else(|| "none".to_owned(), |slug| slug.to_string());
-        let now = default_profile.as_ref().map_or("none", ProfileSlug::as_str);
-        repairs.push(format!("default profile was {was}, now {now}"));
-    }
-    RegistryHead {
+    let mut head = RegistryHead {
         display_name: text("display_name"),
         description: text("description"),
-        default_profile,
+        default_profile: ProfileSlug::parse(&text("default_profile_slug")).ok(),
         metadata: adopt_metadata(payload.get("metadata")),
-    }
+    };
+    repairs.extend(head.repair_default(profiles.keys()));
+    head
 }
 
 /// Version 0 means "never edited" in the reference; here every stored thing has a version (D6).
@@ -104,7 +96,9 @@ fn free_slug(
     wanted: &ProfileSlug,
     taken: &BTreeMap<ProfileSlug, (Profile, Vec<String>)>,
 ) -> ProfileSlug {
-    let variants = (2..).filter_map(|n| ProfileSlug::parse(&format!("{wanted}-{n}")).ok());
+    // Cut where the name has no room for a number, so that there always is a next candidate.
+    let stem: String = wanted.as_str().chars().take(100).collect();
+    let variants = (2..).filter_map(|n| ProfileSlug::parse(&format!("{stem}-{n}")).ok());
     let mut candidates = std::iter::once(wanted.clone()).chain(variants);
     candidates.find(|slug| !taken.contains_key(slug)).unwrap_or_else(|| wanted.clone())
 }
@@ -177,13 +171,15 @@ fn adopt_extensions(raw: Object, catalog: &Catalog, repairs: &mut Vec<String>) -
     adopted
 }
 
+/// A free key that says where the payload came from; where the wanted one leaves no room, one of ours.
 fn variant_key(wanted: Option<&ExtensionKey>, taken: &Extensions) -> Option<ExtensionKey> {
-    let (stem, version) =
-        wanted.and_then(|key| key.as_str().split_once('@')).unwrap_or(("adopted.key", "v1"));
-    let stem: String = stem.chars().take(110).collect();
-    (2..1000)
-        .filter_map(|n| ExtensionKey::parse(&format!("{stem}_variant{n}@{version}")).ok())
-        .find(|key| !taken.contains_key(key))
+    let own = ("adopted.key", "v1");
+    let (stem, version) = wanted.and_then(|key| key.as_str().split_once('@')).unwrap_or(own);
+    let numbered = |(stem, version): (&str, &str)| {
+        let key = |n| ExtensionKey::parse(&format!("{stem}_variant{n}@{version}")).ok();
+        (2..1_000_000).map_while(key).find(|key| !taken.contains_key(key))
+    };
+    numbered((stem, version)).or_else(|| numbered(own))
 }
 
 /// The same middleware more than once without ids gets `<name>-<n>`, and its configuration goes with it.
@@ -226,5 +222,34 @@ fn name_repeated_uses(
         }
         repairs.push(format!("middleware {index} ({name}) got the id {id}"));
         used.id = id;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::catalog;
+
+    #[test]
+    fn c10_d21_names_without_room_for_a_number_are_told_apart_all_the_same() {
+        let long = "a".repeat(128);
+        let payload = json!({"profiles": {(long.to_uppercase()): {}, (long.clone()): {}}});
+        let adopted = adopt("default", &payload.to_string(), &catalog()).unwrap();
+        let slugs: Vec<_> = adopted.profiles.iter().map(|(p, _)| p.slug.as_str().len()).collect();
+        assert_eq!(slugs, [102, 128]);
+    }
+
+    #[test]
+    fn c10_d10_keys_without_room_for_a_number_are_kept_all_the_same() {
+        let key = format!("vendor.{}@v1", "x".repeat(64));
+        let extensions = json!({(key.to_uppercase()): 1, (key.clone()): 2});
+        let payload = json!({"profiles": {"a": {"extensions": extensions}}});
+        let adopted = adopt("default", &payload.to_string(), &catalog()).unwrap();
+        let (profile, repairs) = &adopted.profiles[0];
+        assert_eq!(
+            serde_json::to_value(&profile.extensions).unwrap(),
+            json!({"adopted.key_variant2@v1": 1, (key): 2})
+        );
+        assert!(repairs[0].ends_with("is kept as adopted.key_variant2@v1"), "{repairs:?}");
     }
 }

@@ -108,3 +108,30 @@ pub struct RegistryHead {
     #[serde(default)]
     pub metadata: Metadata,
 }
+
+impl RegistryHead {
+    /// Chooses a default among `slugs` if the stated one is none of them (D1); says so.
+    pub fn repair_default<'a>(
+        &mut self,
+        slugs: impl Iterator<Item = &'a ProfileSlug> + Clone,
+    ) -> Option<String> {
+        let stated = self.default_profile.as_ref();
+        if slugs.clone().any(|slug| Some(slug) == stated) {
+            return None;
+        }
+        let chosen = heir(slugs);
+        if chosen.as_ref() == stated {
+            return None;
+        }
+        let shown =
+            |slug: Option<&ProfileSlug>| slug.map_or("none", ProfileSlug::as_str).to_owned();
+        let said = format!("default profile was {}, now {}", shown(stated), shown(chosen.as_ref()));
+        self.default_profile = chosen;
+        Some(said)
+    }
+}
+
+/// The profile that becomes the default when none is named: `default`, else the lowest slug (decision 7).
+pub fn heir<'a>(slugs: impl Iterator<Item = &'a ProfileSlug>) -> Option<ProfileSlug> {
+    slugs.min_by_key(|slug| (slug.as_str() != "default", *slug)).cloned()
+}

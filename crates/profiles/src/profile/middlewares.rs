@@ -85,8 +85,8 @@ pub enum Writer {
 }
 
 /// Moves, resolves and stores the configuration of every use; `stored` is what these uses had before, empty for a new
-/// profile. On return no use has inline configuration, `extensions`
-/// holds the resolved one, schema defaults included, and no slot is left that belongs to no use of a known middleware.
+/// profile. On return no use has inline configuration, `extensions` holds the resolved one, schema defaults included, and
+/// no slot is left that belongs to no use of a known middleware.
 ///
 /// Unknown middlewares are a problem, and are left as they are.
 pub fn place_configs(

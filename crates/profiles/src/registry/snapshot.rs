@@ -10,7 +10,7 @@ use imbl::OrdMap;
 use super::shards::Shards;
 use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
-use crate::profile::history::{Change, Operation, RegistryHead};
+use crate::profile::history::{Change, Operation, RegistryHead, heir};
 use crate::profile::resolve::{EffectiveProfile, Refusal};
 use crate::profile::{Profile, Rendered, document};
 use crate::store::Contents;
@@ -279,10 +279,9 @@ impl RegistryState {
         self.deleted.get(slug).copied().unwrap_or(0)
     }
 
-    /// The profile that takes over when the default goes: `default`, else the lowest slug (decision 7).
+    /// The profile that takes over when the default goes.
     pub(super) fn heir(&self, leaving: &ProfileSlug) -> Option<ProfileSlug> {
-        let others = || self.ordered.keys().filter(|slug| *slug != leaving);
-        others().find(|slug| slug.as_str() == "default").or_else(|| others().next()).cloned()
+        heir(self.ordered.keys().filter(|slug| *slug != leaving))
     }
 
     /// A page of the list (chapter 20 §5.1). The whole list is put together once per registry version.

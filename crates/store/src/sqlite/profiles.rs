@@ -221,7 +221,8 @@ fn load(connection: &Connection) -> Result<Contents, ReadError> {
         registry.profiles.push(profile);
     }
     for (slug, registry) in &mut contents.registries {
-        if let Some(repair) = registry.repair_default() {
+        let slugs = registry.profiles.iter().map(|profile| &profile.slug);
+        if let Some(repair) = registry.head.repair_default(slugs) {
             tracing::warn!(registry = %slug, "{repair}");
         }
     }
