@@ -273,12 +273,13 @@ fn change(id: u64, slug: &str, bytes: usize) -> Change {
         operation: Operation::Create,
         slug: Some(profile.slug.clone()),
         version: 1,
+        document: profile.document(),
         content_hash: profile.content().hash,
-        head: RegistryHead {
+        head: Arc::new(RegistryHead {
             default_profile: Some(ProfileSlug::parse("w1").unwrap()),
             metadata,
             ..RegistryHead::default()
-        },
+        }),
         profile: Some(Arc::new(profile)),
         stamp: Stamp::default(),
     }

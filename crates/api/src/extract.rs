@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use collodi_profiles::RegistrySlug;
+use collodi_profiles::json::{self, Members};
 use collodi_profiles::registry::IfMatch;
-use collodi_profiles::{RegistrySlug, json};
 use http::header::{CONTENT_TYPE, COOKIE, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::problem::Failure;
 
@@ -60,21 +60,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// # Errors
 /// 400 `bad request`.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    let value = json::parse(bytes).map_err(|_| Failure::bad_request())?;
-    // A list would be read as a struct's members in their order; nobody means that.
-    if has_list_for_object(&value) {
-        return Err(Failure::bad_request());
-    }
-    T::deserialize(value).map_err(|_| Failure::bad_request())
-}
-
-fn has_list_for_object(value: &Value) -> bool {
-    let not_object = |value: Option<&Value>| value.is_some_and(|v| !v.is_object() && !v.is_null());
-    let runtime = value.get("runtime");
-    let uses = runtime.and_then(|r| r.get("middlewares")).and_then(Value::as_array);
-    !value.is_object()
-        || ["runtime", "policy", "metadata"].iter().any(|key| not_object(value.get(*key)))
-        || uses.into_iter().flatten().any(|used| !used.is_object())
+    let Members(body) = json::parse_as(bytes).map_err(|_| Failure::bad_request())?;
+    Ok(body)
 }
 
 /// The members of a query, decoded once.

@@ -3,9 +3,13 @@
 //! `serde_json` keeps objects sorted by key here (its `preserve_order` feature is off, a test below holds that), so every
 //! walk over an object is in ascending byte order and the same input always reports the same first error (D24).
 
+use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// A JSON object.
@@ -25,13 +29,21 @@ pub struct InvalidJson(String);
 /// Malformed text, invalid UTF-8, trailing data, duplicate keys, integers outside i64 and u64, numbers outside the
 /// range of doubles, nesting beyond 128 levels (decisions 8 and 45).
 pub fn parse(bytes: &[u8]) -> Result<Value, InvalidJson> {
+    parse_as(bytes)
+}
+
+/// Reads one JSON value of a type and nothing else, as strictly as [`parse`].
+///
+/// # Errors
+/// As [`parse`], and a value of another shape.
+pub fn parse_as<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidJson> {
     let invalid = |e: serde_json::Error| InvalidJson(e.to_string());
     let text = std::str::from_utf8(bytes).map_err(|e| InvalidJson(e.to_string()))?;
     check_integers(text.as_bytes())?;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = Strict.deserialize(&mut reader).map_err(invalid)?;
+    UniqueKeys.deserialize(&mut reader).map_err(invalid)?;
     reader.end().map_err(invalid)?;
-    Ok(value)
+    serde_json::from_str(text).map_err(invalid)
 }
 
 /// `serde_json` turns integers beyond 64 bits into doubles without a word; they are looked for before it runs.
@@ -76,71 +88,93 @@ fn is_oversized_integer(token: &[u8]) -> bool {
             .is_ok_and(|text| text.parse::<i64>().is_err() && text.parse::<u64>().is_err())
 }
 
-/// Builds a [`Value`] and refuses duplicate keys.
-struct Strict;
+/// A struct that is read from an object only: as it is, serde would also take a list as its members in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Members<T>(pub T);
 
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfMap<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
+            type Value = T;
 
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+        deserializer.deserialize_map(OfMap(PhantomData)).map(Self)
+    }
+}
+
+/// Walks over a value, builds nothing, and refuses duplicate keys and numbers that are not finite.
+struct UniqueKeys;
+
+impl<'de> DeserializeSeed<'de> for UniqueKeys {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
+impl<'de> Visitor<'de> for UniqueKeys {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number is not finite"))
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        if value.is_finite() { Ok(()) } else { Err(E::custom("number is not finite")) }
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Self)?.is_some() {}
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Strict)? {
-            list.push(item);
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        // Keys without escapes are borrowed from the text; sorting few of them is cheaper than hashing.
+        let mut keys: Vec<Cow<'de, str>> = Vec::with_capacity(8);
+        while let Some(Key(key)) = entries.next_key()? {
+            keys.push(key);
+            entries.next_value_seed(Self)?;
         }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut object = Object::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(Strict)?;
-            if object.insert(key, value).is_some() {
-                return Err(de::Error::custom("duplicate key"));
-            }
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(de::Error::custom("duplicate key"));
         }
-        Ok(Value::Object(object))
+        Ok(())
     }
 }
+
+/// A key, borrowed where it can be.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The canonical text of a value: sorted keys, no white space, integral doubles written as integers (1.0 is 1).
 ///

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{ExtensionKey, ProfileSlug};
-use crate::json::Object;
+use crate::json::{Members, Object};
 
 pub mod adopt;
 pub mod document;
@@ -20,7 +20,7 @@ pub mod resolve;
 pub mod validate;
 pub mod yaml;
 
-pub use document::Rendered;
+pub use document::{Content, Rendered};
 pub use draft::Draft;
 pub use patch::ProfilePatch;
 
@@ -56,38 +56,14 @@ impl Profile {
     /// The content that its author owns: everything but the server-owned metadata.
     #[must_use]
     pub fn content(&self) -> Content {
-        #[derive(Serialize)]
-        struct Owned<'a> {
-            slug: &'a ProfileSlug,
-            display_name: &'a str,
-            description: &'a str,
-            runtime: &'a Runtime,
-            policy: &'a Policy,
-            tags: &'a [String],
-            extensions: &'a Extensions,
-        }
-        let owned = Owned {
-            slug: &self.slug,
-            display_name: &self.display_name,
-            description: &self.description,
-            runtime: &self.runtime,
-            policy: &self.policy,
-            tags: &self.metadata.tags,
-            extensions: &self.extensions,
-        };
-        // Values of our own types always encode, and objects are sorted, so equal content has equal text.
-        let text = serde_json::to_string(&owned).unwrap_or_default();
-        Content { hash: crate::json::sha256_hex(&text), size: text.len() }
+        Content::of(self)
     }
-}
 
-/// What is known of a profile's content without reading it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Content {
-    /// SHA-256 in lower-case hex; two versions with the same content have the same.
-    pub hash: String,
-    /// Bytes of its JSON text.
-    pub size: usize,
+    /// The JSON text that is stored.
+    #[must_use]
+    pub fn document(&self) -> String {
+        self.content().document(&self.metadata)
+    }
 }
 
 /// What a conversation runs under.
@@ -100,7 +76,7 @@ pub struct Runtime {
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub system_prompt: String,
     /// Middlewares in the order in which they run.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "uses", skip_serializing_if = "Vec::is_empty")]
     pub middlewares: Vec<MiddlewareUse>,
     /// Names of tools: absent means all, empty means none (decision 10).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,6 +181,11 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn uses<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<MiddlewareUse>, D::Error> {
+    let uses: Vec<Members<MiddlewareUse>> = or_default(deserializer)?;
+    Ok(uses.into_iter().map(|Members(used)| used).collect())
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

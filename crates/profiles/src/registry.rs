@@ -18,8 +18,8 @@ use crate::profile::resolve::{Context, EffectiveProfile, Refusal, effective};
 use crate::settings::Settings;
 use crate::store::{ProfileStore, StoreError, StoreErrorKind};
 
+mod by_slug;
 mod decide;
-mod shards;
 mod snapshot;
 mod writer;
 

@@ -13,6 +13,7 @@ pub mod resolve;
 /// A schema document and its compiled form.
 pub struct Schema {
     document: Value,
+    defaults: Option<Value>,
     validator: jsonschema::Validator,
 }
 
@@ -44,7 +45,8 @@ impl Schema {
     /// A document that is no JSON Schema, or that refers to another document.
     pub fn compile(document: Value) -> Result<Self, String> {
         let validator = jsonschema::draft202012::new(&document).map_err(|e| e.to_string())?;
-        Ok(Self { document, validator })
+        let defaults = resolve::defaults(&document);
+        Ok(Self { document, defaults, validator })
     }
 
     /// The document as published.

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use collodi_profiles::json::Object;
+use collodi_profiles::json::{Members, Object};
 use collodi_profiles::profile::validate::{MAX_NOTE, too_much};
 use collodi_profiles::profile::{Draft, ProfilePatch};
 use collodi_profiles::registry::{
@@ -31,9 +31,9 @@ struct CreateBody {
     slug: Option<String>,
     display_name: Option<String>,
     description: Option<String>,
-    runtime: Option<Runtime>,
-    policy: Option<Policy>,
-    metadata: Option<MetadataBody>,
+    runtime: Option<Members<Runtime>>,
+    policy: Option<Members<Policy>>,
+    metadata: Option<Members<MetadataBody>>,
     extensions: Option<Object>,
     set_default: Option<bool>,
     expected_version: Option<u64>,
@@ -45,9 +45,9 @@ struct PatchBody {
     registry: Option<String>,
     display_name: Option<String>,
     description: Option<String>,
-    runtime: Option<Runtime>,
-    policy: Option<PolicyBody>,
-    metadata: Option<MetadataBody>,
+    runtime: Option<Members<Runtime>>,
+    policy: Option<Members<PolicyBody>>,
+    metadata: Option<Members<MetadataBody>>,
     extensions: Option<Object>,
     set_default: Option<bool>,
     expected_version: Option<u64>,
@@ -176,7 +176,7 @@ fn list_profiles(app: &App, parts: &Parts) -> Result<Response, Failure> {
         prefix: query.get("q").map(str::to_lowercase),
         tag: query.get("tag").map(str::to_owned),
     };
-    let page = state.list(&filter)?;
+    let page = state.list(&filter);
     let mut response = stamped(StatusCode::OK, Some(page.body), etag, state.version());
     if let Some(next) = page.next
         && let Ok(link) = HeaderValue::from_str(&next_link(app, parts, next.as_str()))
@@ -203,7 +203,7 @@ fn get_profile(app: &App, parts: &Parts, slug: &ProfileSlug) -> Result<Response,
     let snapshot = app.registry.snapshot();
     let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
     let stored = state.get(slug).ok_or(Error::ProfileNotFound)?;
-    let rendered = stored.rendered(state.slug(), state.is_default(slug))?;
+    let rendered = stored.rendered(state.slug(), state.is_default(slug));
     if extract::has_current(&parts.headers, &rendered.etag) {
         return Ok(stamped(StatusCode::NOT_MODIFIED, None, rendered.etag.clone(), state.version()));
     }
@@ -228,9 +228,9 @@ async fn create_profile(app: &App, incoming: &Incoming, body: Body) -> Result<Re
         draft: Draft {
             display_name: body.display_name.unwrap_or_default(),
             description: body.description.unwrap_or_default(),
-            runtime: body.runtime.unwrap_or_default(),
-            policy: body.policy.unwrap_or_default(),
-            tags: body.metadata.and_then(|m| m.tags).unwrap_or_default(),
+            runtime: body.runtime.unwrap_or_default().0,
+            policy: body.policy.unwrap_or_default().0,
+            tags: body.metadata.and_then(|m| m.0.tags).unwrap_or_default(),
             extensions: body.extensions.unwrap_or_default(),
         },
         set_default: body.set_default.unwrap_or(false),
@@ -260,10 +260,10 @@ async fn update_profile(
         patch: ProfilePatch {
             display_name: body.display_name,
             description: body.description,
-            runtime: body.runtime,
-            says_writable: body.policy.as_ref().is_some_and(|p| p.read_only == Some(false)),
-            policy: body.policy.map(Policy::from),
-            tags: body.metadata.and_then(|m| m.tags),
+            runtime: body.runtime.map(|m| m.0),
+            says_writable: body.policy.as_ref().is_some_and(|p| p.0.read_only == Some(false)),
+            policy: body.policy.map(|m| m.0.into()),
+            tags: body.metadata.and_then(|m| m.0.tags),
             extensions: body.extensions,
         },
         set_default: body.set_default.unwrap_or(false),
@@ -342,7 +342,7 @@ fn guard(parts: &Parts, expected_version: Option<u64>) -> Guard {
 /// The document that this write committed.
 fn answer(status: StatusCode, written: &Written, dry_run: bool) -> Result<Response, Failure> {
     let stored = written.stored.as_ref().ok_or(Error::ProfileNotFound)?;
-    let rendered = stored.rendered(&written.registry, written.is_default)?;
+    let rendered = stored.rendered(&written.registry, written.is_default);
     let body = Some(rendered.document.clone());
     Ok(mark(stamped(status, body, rendered.etag.clone(), written.registry_version), dry_run))
 }

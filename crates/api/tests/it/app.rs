@@ -288,6 +288,6 @@ pub(crate) fn slug(raw: &str) -> ProfileSlug {
 pub(crate) fn listed(registry: &Registry) -> Value {
     let snapshot = registry.snapshot();
     let state = snapshot.registry(registry.default_registry()).unwrap();
-    let page = state.list(&Filter::default()).unwrap();
+    let page = state.list(&Filter::default());
     serde_json::from_slice(&page.body).unwrap()
 }

@@ -1,26 +1,67 @@
-//! The two shapes in which a profile leaves this program (chapter 20 §4): the document and the list item. They are
-//! rendered once per version, so that a read sends bytes that are there already.
+//! The texts of a profile: the JSON that is hashed, stored and sent, and the item of the list (chapter 20 §4). A version
+//! is encoded once; what is stored and what is sent are put together from that text.
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Extensions, Metadata, Policy, Profile, Runtime};
 use crate::ids::{ProfileSlug, RegistrySlug};
+use crate::json::sha256_hex;
 
-#[derive(Serialize)]
-struct Document<'a> {
-    registry: &'a RegistrySlug,
-    slug: &'a ProfileSlug,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    display_name: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    description: &'a str,
-    runtime: &'a Runtime,
-    policy: &'a Policy,
-    metadata: &'a Metadata,
-    #[serde(skip_serializing_if = "Extensions::is_empty")]
-    extensions: &'a Extensions,
-    is_default: bool,
+/// What the author owns of a profile, as JSON text in two parts with room for the server's metadata between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256 in lower-case hex; two versions with the same content have the same.
+    pub hash: String,
+    /// Bytes of its text.
+    pub size: usize,
+    /// The members up to the policy.
+    before: String,
+    /// The extensions with the comma before them, or nothing.
+    after: String,
+}
+
+impl Content {
+    /// Encodes the content of `profile`.
+    #[must_use]
+    pub fn of(profile: &Profile) -> Self {
+        #[derive(Serialize)]
+        struct Before<'a> {
+            slug: &'a ProfileSlug,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            display_name: &'a str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            description: &'a str,
+            runtime: &'a Runtime,
+            policy: &'a Policy,
+        }
+        let before = encode(&Before {
+            slug: &profile.slug,
+            display_name: &profile.display_name,
+            description: &profile.description,
+            runtime: &profile.runtime,
+            policy: &profile.policy,
+        });
+        let before = before[1..before.len() - 1].to_owned();
+        let after = match &profile.extensions {
+            none if none.is_empty() => String::new(),
+            extensions => [",\"extensions\":", &encode(extensions)].concat(),
+        };
+        // Objects are sorted, so equal content has equal text.
+        let owned = [&before, ",\"tags\":", &encode(&profile.metadata.tags), &after].concat();
+        Self { hash: sha256_hex(&owned), size: owned.len(), before, after }
+    }
+
+    /// The whole profile as it is stored.
+    #[must_use]
+    pub fn document(&self, metadata: &Metadata) -> String {
+        ["{", &self.before, ",\"metadata\":", &encode(metadata), &self.after, "}"].concat()
+    }
+}
+
+/// Values of our own types always encode.
+fn encode(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 #[derive(Serialize)]
@@ -49,37 +90,27 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// Renders the document of `profile`.
-    ///
-    /// # Errors
-    /// Never for profiles that passed validation; encoding happens before any status is sent (H18).
-    pub fn new(
-        registry: &RegistrySlug,
-        profile: &Profile,
-        is_default: bool,
-    ) -> Result<Self, serde_json::Error> {
-        let document = Document {
-            registry,
-            slug: &profile.slug,
-            display_name: &profile.display_name,
-            description: &profile.description,
-            runtime: &profile.runtime,
-            policy: &profile.policy,
-            metadata: &profile.metadata,
-            extensions: &profile.extensions,
-            is_default,
-        };
-        let mut bytes = serde_json::to_vec(&document)?;
-        bytes.push(b'\n');
-        Ok(Self { document: bytes.into(), etag: etag(profile.metadata.version, is_default).into() })
+    /// The answer for a profile whose stored text is `document`: that text with its place in the registry around it.
+    #[must_use]
+    pub fn new(registry: &RegistrySlug, document: &str, version: u64, is_default: bool) -> Self {
+        let inner = document.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+        let flag = if is_default { "true" } else { "false" };
+        let answer = [
+            "{\"registry\":\"",
+            registry.as_str(),
+            "\",",
+            inner.unwrap_or_default(),
+            ",\"is_default\":",
+            flag,
+            "}\n",
+        ];
+        Self { document: answer.concat().into(), etag: etag(version, is_default).into() }
     }
 }
 
 /// Renders the list item of `profile`, one JSON value.
-///
-/// # Errors
-/// As [`Rendered::new`].
-pub fn list_item(profile: &Profile, is_default: bool) -> Result<Bytes, serde_json::Error> {
+#[must_use]
+pub fn list_item(profile: &Profile, is_default: bool) -> Bytes {
     let item = ListItem {
         slug: &profile.slug,
         display_name: &profile.display_name,
@@ -89,7 +120,7 @@ pub fn list_item(profile: &Profile, is_default: bool) -> Result<Bytes, serde_jso
         is_default,
         version: profile.metadata.version,
     };
-    serde_json::to_vec(&item).map(Bytes::from)
+    encode(&item).into()
 }
 
 /// `"3"`, and `"3.d"` while the profile is the default, since the document says so (decision 12).
@@ -108,15 +139,15 @@ mod tests {
         let registry = RegistrySlug::parse("default").unwrap();
         let mut p = profile("x1");
         p.metadata.version = 3;
-        let rendered = Rendered::new(&registry, &p, false).unwrap();
+        let rendered = Rendered::new(&registry, &p.document(), 3, false);
         assert_eq!(
             rendered.document,
             "{\"registry\":\"default\",\"slug\":\"x1\",\"runtime\":{},\"policy\":{\"allow_overrides\":false,\"read_only\":false},\"metadata\":{\"version\":3},\"is_default\":false}\n"
         );
-        assert_eq!(list_item(&p, false).unwrap(), r#"{"slug":"x1","version":3}"#);
+        assert_eq!(list_item(&p, false), r#"{"slug":"x1","version":3}"#);
         assert_eq!(rendered.etag, "\"3\"");
-        let rendered = Rendered::new(&registry, &p, true).unwrap();
-        assert_eq!(list_item(&p, true).unwrap(), r#"{"slug":"x1","is_default":true,"version":3}"#);
+        let rendered = Rendered::new(&registry, &p.document(), 3, true);
+        assert_eq!(list_item(&p, true), r#"{"slug":"x1","is_default":true,"version":3}"#);
         assert_eq!(rendered.etag, "\"3.d\"");
     }
 }

@@ -102,7 +102,7 @@ pub fn check(slug: ProfileSlug, draft: Draft, catalog: &Catalog, writer: Writer)
     finish(profile, &Extensions::new(), Named::ALL, catalog, writer, rules)
 }
 
-/// Checks the profile that a patch makes of `stored`: `profile` has the patched fields already, except extensions,
+/// Checks the profile that a patch makes of `stored`: `profile` has the patched fields already, all but the extensions,
 /// which are given as written, when they are.
 #[must_use]
 pub fn check_patched(
@@ -113,19 +113,17 @@ pub fn check_patched(
     catalog: &Catalog,
 ) -> Checked {
     let mut rules = Vec::new();
-    let mut kept = if named.any() { stored.extensions.clone() } else { Extensions::new() };
-    if named.runtime {
-        let (old, new) = (&stored.runtime.middlewares, &profile.runtime.middlewares);
-        follow_uses(old, new, &mut kept, catalog);
-    }
-    if let Some(written) = written {
-        let mut extensions = extensions::normalise(written, catalog, &mut rules);
-        check_loose_slots(&profile.runtime, &extensions, catalog, &mut rules);
-        keep_unmentioned(&profile.runtime.middlewares, &mut extensions, &kept, catalog);
-        profile.extensions = extensions;
-    } else if named.runtime {
-        profile.extensions.clone_from(&kept);
-    }
+    let (old, new) = (&stored.runtime.middlewares, &profile.runtime.middlewares);
+    let kept = follow_uses(old, new, &stored.extensions, catalog);
+    profile.extensions = match written {
+        Some(written) => {
+            let mut extensions = extensions::normalise(written, catalog, &mut rules);
+            check_loose_slots(&profile.runtime, &extensions, catalog, &mut rules);
+            keep_unmentioned(new, &mut extensions, &kept, catalog);
+            extensions
+        }
+        None => kept.as_ref().clone(),
+    };
     finish(profile, &kept, named, catalog, Writer::Client, rules)
 }
 

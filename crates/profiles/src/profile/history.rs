@@ -84,10 +84,12 @@ pub struct Change {
     pub version: u64,
     /// The profile as it is since; absent after a delete and where it did not change.
     pub profile: Option<Arc<Profile>>,
+    /// The same profile as the JSON text that is stored ([`Profile::document`]); empty without one.
+    pub document: String,
     /// Hash of the profile's content ([`Profile::content`]); empty without a document.
     pub content_hash: String,
     /// The registry as it is since.
-    pub head: RegistryHead,
+    pub head: Arc<RegistryHead>,
     /// Who and why.
     pub stamp: Stamp,
 }

@@ -1,6 +1,7 @@
 //! Configuration of middlewares lives in extensions, one key per middleware and one slot per use (chapter 10 §8,
 //! chapter 20 §6, decision 9). This module moves it there, keeps it with its use, and drops what no use needs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -13,8 +14,8 @@ use crate::json::Object;
 use crate::quote::quote;
 use crate::schema::resolve::{Layer, Source, resolve_config};
 
-/// Slot to configuration.
-pub type Instances = BTreeMap<String, Object>;
+/// Slot to configuration, as a payload holds them.
+type Instances<'a> = BTreeMap<&'a str, &'a Object>;
 
 /// The slot of the use at `index`.
 #[must_use]
@@ -37,18 +38,17 @@ pub fn config_of(
     }
     let key = ExtensionKey::for_middleware(&middleware.name).map_err(|e| e.to_string())?;
     let Some(payload) = extensions.get(&key) else { return Ok(None) };
-    let mut instances = read_instances(payload)?;
-    let found = instances.remove(&slot(index, middleware));
-    let fallback =
-        || middleware.id.trim().is_empty().then(|| instances.remove("default")).flatten();
-    Ok(found.or_else(fallback).map(Value::Object))
+    let instances = read_instances(payload)?;
+    let found = instances.get(slot(index, middleware).as_str());
+    let fallback = || instances.get("default").filter(|_| middleware.id.trim().is_empty());
+    Ok(found.or_else(fallback).map(|config| Value::Object((*config).clone())))
 }
 
 /// Reads the payload of a middleware's extension key; members other than `instances` are ignored.
 ///
 /// # Errors
 /// A payload or an instance that is not an object.
-pub fn read_instances(payload: &Value) -> Result<Instances, String> {
+pub fn read_instances(payload: &Value) -> Result<Instances<'_>, String> {
     let object = match payload {
         Value::Object(object) => object,
         Value::Null => return Ok(Instances::new()),
@@ -59,7 +59,7 @@ pub fn read_instances(payload: &Value) -> Result<Instances, String> {
         Some(Value::Object(slots)) => slots
             .iter()
             .map(|(slot, config)| match config {
-                Value::Object(config) => Ok((slot.clone(), config.clone())),
+                Value::Object(config) => Ok((slot.as_str(), config)),
                 _ => Err(format!("instances[{}] must be an object", quote(slot))),
             })
             .collect(),
@@ -67,11 +67,16 @@ pub fn read_instances(payload: &Value) -> Result<Instances, String> {
     }
 }
 
-fn write_instances(extensions: &mut Extensions, key: &ExtensionKey, instances: &Instances) {
+fn owned(instances: &Instances<'_>) -> Object {
+    instances.iter().map(|(slot, config)| ((*slot).to_owned(), (*config).clone().into())).collect()
+}
+
+fn write_instances(extensions: &mut Extensions, key: &ExtensionKey, instances: Object) {
     if instances.is_empty() {
         extensions.remove(key);
     } else {
-        extensions.insert(key.clone(), serde_json::json!({ "instances": instances }));
+        let payload = Object::from_iter([("instances".to_owned(), instances.into())]);
+        extensions.insert(key.clone(), payload.into());
     }
 }
 
@@ -104,7 +109,7 @@ pub fn place_configs(
     check_inline(&runtime.middlewares, problems);
     check_repeats(&runtime.middlewares, problems);
 
-    let mut placed: BTreeMap<ExtensionKey, Instances> = BTreeMap::new();
+    let mut placed: BTreeMap<ExtensionKey, Object> = BTreeMap::new();
     for (index, middleware) in runtime.middlewares.iter_mut().enumerate() {
         if middleware.name.is_empty() {
             continue; // said by profile validation, in its own order
@@ -150,11 +155,11 @@ pub fn place_configs(
         middleware.config = None;
         if let Some(config) = config {
             let slot = slot(index, middleware);
-            placed.entry(definition.key.clone()).or_default().insert(slot, config);
+            placed.entry(definition.key.clone()).or_default().insert(slot, config.into());
         }
     }
     for key in catalog.middleware_keys() {
-        write_instances(extensions, key, &placed.remove(key).unwrap_or_default());
+        write_instances(extensions, key, placed.remove(key).unwrap_or_default());
     }
 }
 
@@ -200,9 +205,8 @@ fn reserved(
     definition: &MiddlewareDefinition,
 ) -> Option<&'static str> {
     let before = stored.get(&definition.key).and_then(|payload| read_instances(payload).ok());
-    let before = before.and_then(|mut slots| slots.remove(&slot(index, middleware)));
-    let same =
-        |name: &str| config.and_then(|c| c.get(name)) == before.as_ref().and_then(|b| b.get(name));
+    let before = before.and_then(|slots| slots.get(slot(index, middleware).as_str()).copied());
+    let same = |name: &str| config.and_then(|c| c.get(name)) == before.and_then(|b| b.get(name));
     let set = |name: &str| config.is_some_and(|config| config.contains_key(name));
     definition.operator_only.iter().copied().find(|name| set(name) && !same(name))
 }
@@ -259,10 +263,9 @@ pub fn loose_slots<'a>(
     for (key, payload) in extensions {
         let Some(definition) = catalog.middleware_of_key(key) else { continue };
         let Ok(instances) = read_instances(payload) else { continue };
-        let slots: Vec<String> = instances.keys().cloned().collect();
-        for (slot_name, config) in instances {
-            if !is_read(&slot_name, &slots, runtime, definition) {
-                loose.push((definition, slot_name, config));
+        for (slot_name, config) in &instances {
+            if !is_read(slot_name, &instances, runtime, definition) {
+                loose.push((definition, (*slot_name).to_owned(), (*config).clone()));
             }
         }
     }
@@ -272,13 +275,13 @@ pub fn loose_slots<'a>(
 /// Whether some use takes its configuration from the slot: its own, or `default` when it has neither id nor own slot.
 fn is_read(
     slot_name: &str,
-    slots: &[String],
+    instances: &Instances<'_>,
     runtime: &Runtime,
     definition: &MiddlewareDefinition,
 ) -> bool {
     runtime.middlewares.iter().enumerate().any(|(index, used)| {
         let own = slot(index, used);
-        let falls_back = used.id.trim().is_empty() && !slots.contains(&own);
+        let falls_back = used.id.trim().is_empty() && !instances.contains_key(own.as_str());
         used.name.trim() == definition.name
             && (own == slot_name || (falls_back && slot_name == "default"))
     })
@@ -294,36 +297,50 @@ pub fn keep_unmentioned(
     for key in catalog.middleware_keys() {
         let Some(definition) = catalog.middleware_of_key(key) else { continue };
         let Some(Ok(stored)) = stored.get(key).map(read_instances) else { continue };
-        let Ok(mut instances) = written.get(key).map_or(Ok(Instances::new()), read_instances)
-        else {
+        let Ok(instances) = written.get(key).map_or(Ok(Instances::new()), read_instances) else {
             continue; // said by the extensions' own rules
         };
+        let mut kept = Vec::new();
         for (index, used) in uses.iter().enumerate() {
             let own = slot(index, used);
             let by_default = used.id.trim().is_empty() && instances.contains_key("default");
             if used.name.trim() == definition.name
                 && !by_default
-                && !instances.contains_key(&own)
-                && let Some(config) = stored.get(&own)
+                && !instances.contains_key(own.as_str())
+                && let Some(config) = stored.get(own.as_str())
             {
-                instances.insert(own, config.clone());
+                kept.push((own, *config));
             }
         }
-        write_instances(written, key, &instances);
+        if !kept.is_empty() {
+            let mut all = owned(&instances);
+            all.extend(kept.into_iter().map(|(slot, config)| (slot, config.clone().into())));
+            write_instances(written, key, all);
+        }
     }
 }
 
 /// Keeps configurations with their uses when a list of middlewares is replaced: a use without id takes the slot that it
 /// had before, if its name is unique among the uses without id on both sides (decision 9).
-pub fn follow_uses(
+#[must_use]
+pub fn follow_uses<'a>(
     old: &[MiddlewareUse],
     new: &[MiddlewareUse],
-    extensions: &mut Extensions,
+    stored: &'a Extensions,
     catalog: &Catalog,
-) {
+) -> Cow<'a, Extensions> {
+    fn named(uses: &[MiddlewareUse]) -> impl Iterator<Item = (&str, &str)> {
+        uses.iter().map(|used| (used.name.trim(), used.id.trim()))
+    }
+    if named(old).eq(named(new)) {
+        return Cow::Borrowed(stored);
+    }
+    let mut extensions = stored.clone();
     for key in catalog.middleware_keys() {
         let Some(payload) = extensions.get(key) else { continue };
-        let Ok(mut instances) = read_instances(payload) else { continue };
+        let Ok(mut instances) = read_instances(payload).map(|instances| owned(&instances)) else {
+            continue;
+        };
         let Some(definition) = catalog.middleware_of_key(key) else { continue };
         let place = |uses: &[MiddlewareUse]| {
             let mut found = uses
@@ -338,8 +355,9 @@ pub fn follow_uses(
         if let (Some(config), Some(to)) = (config, place(new)) {
             instances.insert(to, config);
         }
-        write_instances(extensions, key, &instances);
+        write_instances(&mut extensions, key, instances);
     }
+    Cow::Owned(extensions)
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -1,7 +1,7 @@
 //! Changing a stored profile (chapter 20 §5.4): a patch names what it changes, and replaces it whole.
 
 use super::draft::{Checked, Named, check_patched};
-use super::{Policy, Profile, Runtime};
+use super::{Extensions, Metadata, Policy, Profile, Runtime};
 use crate::catalog::Catalog;
 use crate::json::Object;
 
@@ -59,28 +59,32 @@ impl ProfilePatch {
 #[must_use]
 pub fn apply(stored: &Profile, patch: ProfilePatch, catalog: &Catalog) -> Checked {
     let named = patch.named();
-    let mut profile = stored.clone();
     // Unlocking changes the one field it is for; the rest of the policy stays (decision 13).
     if stored.policy.read_only && patch.unlocks() {
+        let mut profile = stored.clone();
         profile.policy.read_only = false;
         return check_patched(stored, profile, None, named, catalog);
     }
-    let trimmed = |text: String| text.trim().to_owned();
-    if let Some(text) = patch.display_name {
-        profile.display_name = trimmed(text);
-    }
-    if let Some(text) = patch.description {
-        profile.description = trimmed(text);
-    }
-    if let Some(runtime) = patch.runtime {
-        profile.runtime = runtime;
-    }
-    if let Some(policy) = patch.policy {
-        profile.policy = policy;
-    }
-    if let Some(tags) = patch.tags {
-        profile.metadata.tags = tags;
-    }
+    let text = |new: Option<String>, old: &String| match new {
+        Some(text) => text.trim().to_owned(),
+        None => old.clone(),
+    };
+    let before = &stored.metadata;
+    let profile = Profile {
+        slug: stored.slug.clone(),
+        display_name: text(patch.display_name, &stored.display_name),
+        description: text(patch.description, &stored.description),
+        runtime: patch.runtime.unwrap_or_else(|| stored.runtime.clone()),
+        policy: patch.policy.unwrap_or_else(|| stored.policy.clone()),
+        metadata: Metadata {
+            tags: patch.tags.unwrap_or_else(|| before.tags.clone()),
+            source: before.source.clone(),
+            created_by: before.created_by.clone(),
+            updated_by: before.updated_by.clone(),
+            ..*before
+        },
+        extensions: Extensions::new(),
+    };
     check_patched(stored, profile, patch.extensions, named, catalog)
 }
 

@@ -74,7 +74,7 @@ pub struct MakeDefault {
 }
 
 /// Decides on a command: the changes to append, none if nothing changes. Ids are given by the writer.
-pub(super) type Decide = Box<dyn FnOnce(&Snapshot, &Stamp) -> Result<Vec<Change>, Error> + Send>;
+pub(super) type Decide = Box<dyn FnOnce(&Snapshot, Stamp) -> Result<Vec<Change>, Error> + Send>;
 
 /// A command before it runs.
 pub(super) struct Decision {
@@ -111,39 +111,28 @@ pub(super) fn create_profile(
     let (profile, content) = (checked.profile, checked.content);
     let decide = {
         let (registry, slug) = (registry.clone(), slug.clone());
-        move |snapshot: &Snapshot, stamp: &Stamp| {
+        move |snapshot: &Snapshot, stamp: Stamp| {
             let state = find_registry(snapshot, &registry)?;
             if let Some(problems) = problems {
                 return Err(Error::Validation(problems));
             }
-            let taken = state.get(&slug);
-            if taken.is_some() || guard.expected_version != 0 {
-                let actual = taken.map_or(0, |stored| stored.profile().metadata.version);
-                return Err(Error::VersionConflict {
-                    resource: Resource::Profile(slug),
-                    expected: if taken.is_some() { 0 } else { guard.expected_version },
-                    actual,
-                    etag: taken.map(|stored| state.etag(stored)),
-                });
-            }
-            if guard.if_match.is_some() {
-                return Err(Error::PreconditionFailed { etag: String::new() });
-            }
-            if state.len() >= MAX_PROFILES {
-                return Err(Error::Validation(vec![too_much(
-                    "registry.profiles",
-                    MAX_PROFILES,
-                    "items",
-                )]));
-            }
-            let mut head = touch_head(state.head(), stamp);
+            check_free(state, &slug, &guard)?;
+            let mut head = touch_head(state.head(), &stamp);
             if set_default || state.is_empty() {
                 head.default_profile = Some(slug.clone());
             }
             let before =
                 Metadata { version: state.last_version(&slug), ..profile.metadata.clone() };
             let registry = state.slug().clone();
-            Ok(vec![change(registry, Operation::Create, profile, content, &before, head, stamp)])
+            Ok(vec![change(
+                registry,
+                Operation::Create,
+                profile,
+                content,
+                &before,
+                head.into(),
+                stamp,
+            )])
         }
     };
     Ok(Decision { registry, slug: Some(slug), decide: Box::new(decide) })
@@ -151,7 +140,7 @@ pub(super) fn create_profile(
 
 pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> Decision {
     let (registry, slug) = (request.registry.clone(), request.slug.clone());
-    let decide = move |snapshot: &Snapshot, stamp: &Stamp| {
+    let decide = move |snapshot: &Snapshot, stamp: Stamp| {
         let state = find_registry(snapshot, &request.registry)?;
         let stored = state.get(&request.slug).ok_or(Error::ProfileNotFound)?;
         let profile = stored.profile();
@@ -174,18 +163,18 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
         if changes_nothing && !request.set_default {
             return Ok(Vec::new());
         }
-        let mut head = touch_head(state.head(), stamp);
+        let mut head = touch_head(state.head(), &stamp);
         if request.set_default {
             head.default_profile = Some(request.slug.clone());
         }
         if changes_nothing {
-            return Ok(vec![default_change(state, profile, head, stamp)]);
+            return Ok(vec![default_change(state, profile, head.into(), stamp)]);
         }
         let before =
             Metadata { tags: checked.profile.metadata.tags.clone(), ..profile.metadata.clone() };
         let registry = state.slug().clone();
         let (profile, content) = (checked.profile, checked.content);
-        Ok(vec![change(registry, Operation::Update, profile, content, &before, head, stamp)])
+        Ok(vec![change(registry, Operation::Update, profile, content, &before, head.into(), stamp)])
     };
     Decision { registry, slug: Some(slug), decide: Box::new(decide) }
 }
@@ -193,7 +182,7 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
 pub(super) fn delete_profile(registry: RegistrySlug, slug: ProfileSlug, guard: Guard) -> Decision {
     let decide = {
         let (registry, slug) = (registry.clone(), slug);
-        move |snapshot: &Snapshot, stamp: &Stamp| {
+        move |snapshot: &Snapshot, stamp: Stamp| {
             let state = find_registry(snapshot, &registry)?;
             let stored = state.get(&slug).ok_or(Error::ProfileNotFound)?;
             if stored.profile().policy.read_only {
@@ -201,7 +190,7 @@ pub(super) fn delete_profile(registry: RegistrySlug, slug: ProfileSlug, guard: G
             }
             let version = stored.profile().metadata.version;
             check_profile_version(state, &slug, version, &guard)?;
-            let mut head = touch_head(state.head(), stamp);
+            let mut head = touch_head(state.head(), &stamp);
             if state.is_default(&slug) {
                 head.default_profile = state.heir(&slug);
             }
@@ -212,9 +201,10 @@ pub(super) fn delete_profile(registry: RegistrySlug, slug: ProfileSlug, guard: G
                 version: version.saturating_add(1),
                 slug: Some(slug),
                 profile: None,
+                document: String::new(),
                 content_hash: String::new(),
-                head,
-                stamp: stamp.clone(),
+                head: head.into(),
+                stamp,
             }])
         }
     };
@@ -223,7 +213,7 @@ pub(super) fn delete_profile(registry: RegistrySlug, slug: ProfileSlug, guard: G
 
 pub(super) fn set_default(request: MakeDefault) -> Decision {
     let (registry, slug) = (request.registry.clone(), request.slug.clone());
-    let decide = move |snapshot: &Snapshot, stamp: &Stamp| {
+    let decide = move |snapshot: &Snapshot, stamp: Stamp| {
         let state = find_registry(snapshot, &request.registry)?;
         let stored = state.get(&request.slug).ok_or(Error::ProfileNotFound)?;
         let expected = request.guard.expected_version;
@@ -237,9 +227,9 @@ pub(super) fn set_default(request: MakeDefault) -> Decision {
         }
         let guard = Guard { expected_version: 0, if_match: request.guard.if_match };
         check_profile_version(state, &request.slug, stored.profile().metadata.version, &guard)?;
-        let mut head = touch_head(state.head(), stamp);
+        let mut head = touch_head(state.head(), &stamp);
         head.default_profile = Some(request.slug);
-        Ok(vec![default_change(state, stored.profile(), head, stamp)])
+        Ok(vec![default_change(state, stored.profile(), head.into(), stamp)])
     };
     Decision { registry, slug: Some(slug), decide: Box::new(decide) }
 }
@@ -251,16 +241,17 @@ pub(super) fn bootstrap(
 ) -> Decision {
     let decide = {
         let registry = registry.clone();
-        move |snapshot: &Snapshot, stamp: &Stamp| {
+        move |snapshot: &Snapshot, stamp: Stamp| {
             let existing = snapshot.registry(&registry);
             if existing.is_some_and(|state| !state.is_empty()) {
                 return Ok(Vec::new());
             }
-            let old_head = existing.map(|state| state.head().clone()).unwrap_or_default();
-            let mut head = touch_head(&old_head, stamp);
+            let none = RegistryHead::default();
+            let mut head = touch_head(existing.map_or(&none, |state| state.head()), &stamp);
             let wanted = profiles.iter().find(|p| p.slug == default_profile);
             let lowest = || profiles.iter().min_by(|a, b| a.slug.cmp(&b.slug));
             head.default_profile = wanted.or_else(lowest).map(|p| p.slug.clone());
+            let head = Arc::new(head);
             let created = Change {
                 id: 0,
                 registry: registry.clone(),
@@ -268,6 +259,7 @@ pub(super) fn bootstrap(
                 slug: None,
                 version: 0,
                 profile: None,
+                document: String::new(),
                 content_hash: String::new(),
                 head: head.clone(),
                 stamp: stamp.clone(),
@@ -285,13 +277,34 @@ pub(super) fn bootstrap(
                     content,
                     &before,
                     head,
-                    stamp,
+                    stamp.clone(),
                 ));
             }
             Ok(changes)
         }
     };
     Decision { registry, slug: None, decide: Box::new(decide) }
+}
+
+/// Whether a profile of that name may be created: the contract's 409, `If-Match`, and the limit.
+fn check_free(state: &RegistryState, slug: &ProfileSlug, guard: &Guard) -> Result<(), Error> {
+    let taken = state.get(slug);
+    if taken.is_some() || guard.expected_version != 0 {
+        let actual = taken.map_or(0, |stored| stored.profile().metadata.version);
+        return Err(Error::VersionConflict {
+            resource: Resource::Profile(slug.clone()),
+            expected: if taken.is_some() { 0 } else { guard.expected_version },
+            actual,
+            etag: taken.map(|stored| state.etag(stored)),
+        });
+    }
+    if guard.if_match.is_some() {
+        return Err(Error::PreconditionFailed { etag: String::new() });
+    }
+    if state.len() >= MAX_PROFILES {
+        return Err(Error::Validation(vec![too_much("registry.profiles", MAX_PROFILES, "items")]));
+    }
+    Ok(())
 }
 
 fn find_registry<'a>(
@@ -328,7 +341,12 @@ fn check_profile_version(
 
 fn touch_head(head: &RegistryHead, stamp: &Stamp) -> RegistryHead {
     let metadata = head.metadata.touched(stamp.at_ms, &stamp.actor, &stamp.source);
-    RegistryHead { metadata, ..head.clone() }
+    RegistryHead {
+        display_name: head.display_name.clone(),
+        description: head.description.clone(),
+        default_profile: head.default_profile.clone(),
+        metadata,
+    }
 }
 
 fn change(
@@ -337,8 +355,8 @@ fn change(
     mut profile: Profile,
     content: Content,
     before: &Metadata,
-    head: RegistryHead,
-    stamp: &Stamp,
+    head: Arc<RegistryHead>,
+    stamp: Stamp,
 ) -> Change {
     profile.metadata = before.touched(stamp.at_ms, &stamp.actor, &stamp.source);
     Change {
@@ -347,18 +365,19 @@ fn change(
         operation,
         slug: Some(profile.slug.clone()),
         version: profile.metadata.version,
+        document: content.document(&profile.metadata),
         content_hash: content.hash,
         profile: Some(Arc::new(profile)),
         head,
-        stamp: stamp.clone(),
+        stamp,
     }
 }
 
 fn default_change(
     state: &RegistryState,
     profile: &Profile,
-    head: RegistryHead,
-    stamp: &Stamp,
+    head: Arc<RegistryHead>,
+    stamp: Stamp,
 ) -> Change {
     Change {
         id: 0,
@@ -367,8 +386,9 @@ fn default_change(
         slug: Some(profile.slug.clone()),
         version: profile.metadata.version,
         profile: None,
+        document: String::new(),
         content_hash: String::new(),
         head,
-        stamp: stamp.clone(),
+        stamp,
     }
 }

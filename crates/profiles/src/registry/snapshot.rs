@@ -5,10 +5,9 @@ use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
-use super::shards::Shards;
-use crate::error::Error;
+use super::by_slug::BySlug;
 use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::profile::history::{Change, Operation, RegistryHead, heir};
 use crate::profile::resolve::{EffectiveProfile, Refusal};
@@ -26,9 +25,10 @@ pub struct Snapshot {
 #[derive(Clone)]
 pub struct RegistryState {
     slug: RegistrySlug,
-    head: RegistryHead,
-    by_slug: Shards,
-    ordered: OrdMap<ProfileSlug, Arc<Stored>>,
+    head: Arc<RegistryHead>,
+    by_slug: BySlug,
+    /// The same slugs in order; a change of a profile leaves it alone.
+    ordered: OrdSet<ProfileSlug>,
     deleted: OrdMap<ProfileSlug, u64>,
     list: OnceLock<Bytes>,
 }
@@ -36,20 +36,28 @@ pub struct RegistryState {
 /// One version of a profile, with what is derived from it once and for all.
 pub struct Stored {
     profile: Arc<Profile>,
-    /// Each rendered when it is first asked for; index 1 while the profile is the default.
+    /// Each put together when it is first asked for; index 1 while the profile is the default.
     documents: [OnceLock<Rendered>; 2],
     list_items: [OnceLock<Bytes>; 2],
     effective: OnceLock<Result<Arc<EffectiveProfile>, Refusal>>,
 }
 
 impl Stored {
-    fn new(profile: Arc<Profile>) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(profile: Arc<Profile>) -> Self {
+        Self {
             profile,
             documents: Default::default(),
             list_items: Default::default(),
             effective: OnceLock::new(),
-        })
+        }
+    }
+
+    /// With the answer that is most likely asked for next, while the text is at hand.
+    fn with_document(self, registry: &RegistrySlug, document: &str, is_default: bool) -> Self {
+        let version = self.profile.metadata.version;
+        let rendered = Rendered::new(registry, document, version, is_default);
+        let _ = self.documents[usize::from(is_default)].set(rendered);
+        self
     }
 
     /// The profile.
@@ -58,27 +66,18 @@ impl Stored {
         &self.profile
     }
 
-    /// As it is sent; rendered at the first use.
-    ///
-    /// # Errors
-    /// When it cannot be encoded.
-    pub fn rendered(&self, registry: &RegistrySlug, is_default: bool) -> Result<&Rendered, Error> {
-        let cell = &self.documents[usize::from(is_default)];
-        if let Some(rendered) = cell.get() {
-            return Ok(rendered);
-        }
-        let rendered =
-            Rendered::new(registry, &self.profile, is_default).map_err(|e| not_encoded(&e))?;
-        Ok(cell.get_or_init(|| rendered))
+    /// As it is sent.
+    #[must_use]
+    pub fn rendered(&self, registry: &RegistrySlug, is_default: bool) -> &Rendered {
+        self.documents[usize::from(is_default)].get_or_init(|| {
+            let version = self.profile.metadata.version;
+            Rendered::new(registry, &self.profile.document(), version, is_default)
+        })
     }
 
-    fn list_item(&self, is_default: bool) -> Result<&Bytes, Error> {
-        let cell = &self.list_items[usize::from(is_default)];
-        if let Some(item) = cell.get() {
-            return Ok(item);
-        }
-        let item = document::list_item(&self.profile, is_default).map_err(|e| not_encoded(&e))?;
-        Ok(cell.get_or_init(|| item))
+    fn list_item(&self, is_default: bool) -> &Bytes {
+        self.list_items[usize::from(is_default)]
+            .get_or_init(|| document::list_item(&self.profile, is_default))
     }
 
     pub(super) fn effective(
@@ -99,10 +98,6 @@ impl std::fmt::Debug for Stored {
 fn starts_with(text: &str, prefix: &str) -> bool {
     let mut lower = text.chars().flat_map(char::to_lowercase);
     prefix.chars().all(|wanted| lower.next() == Some(wanted))
-}
-
-fn not_encoded(error: &serde_json::Error) -> Error {
-    Error::Internal(format!("encode profile: {error}"))
 }
 
 /// What of a list is wanted (decision 41).
@@ -144,10 +139,10 @@ impl Snapshot {
     pub(super) fn from_contents(contents: Contents) -> Self {
         let registries = contents.registries.into_iter().map(|(slug, stored)| {
             let mut state = RegistryState::empty(slug.clone());
-            state.head = stored.head;
+            state.head = Arc::new(stored.head);
             state.deleted = stored.deleted.into_iter().collect();
             for profile in stored.profiles {
-                state.put(Arc::new(profile));
+                state.put(Stored::new(Arc::new(profile)));
             }
             (slug, Arc::new(state))
         });
@@ -186,26 +181,28 @@ impl RegistryState {
     fn empty(slug: RegistrySlug) -> Self {
         Self {
             slug,
-            head: RegistryHead::default(),
-            by_slug: Shards::default(),
-            ordered: OrdMap::new(),
+            head: Arc::default(),
+            by_slug: BySlug::default(),
+            ordered: OrdSet::new(),
             deleted: OrdMap::new(),
             list: OnceLock::new(),
         }
     }
 
-    fn put(&mut self, profile: Arc<Profile>) {
-        let slug = profile.slug.clone();
-        let stored = Stored::new(profile);
-        self.by_slug.insert(slug.clone(), stored.clone());
-        self.ordered.insert(slug, stored);
+    fn put(&mut self, stored: Stored) {
+        let slug = stored.profile.slug.clone();
+        if !self.by_slug.insert(Arc::new(stored)) {
+            self.ordered.insert(slug);
+        }
     }
 
     fn apply(&mut self, change: &Change) {
         self.list = OnceLock::new();
         self.head = change.head.clone();
         if let Some(profile) = &change.profile {
-            self.put(profile.clone());
+            let is_default = self.is_default(&profile.slug);
+            let stored = Stored::new(profile.clone());
+            self.put(stored.with_document(&self.slug, &change.document, is_default));
         }
         if let (Operation::Delete, Some(slug)) = (change.operation, &change.slug) {
             self.by_slug.remove(slug);
@@ -271,7 +268,7 @@ impl RegistryState {
 
     /// Profiles in order of slug.
     pub fn profiles(&self) -> impl Iterator<Item = &Arc<Stored>> {
-        self.ordered.values()
+        self.ordered.iter().filter_map(|slug| self.by_slug.get(slug))
     }
 
     /// The version above which a new profile of that name starts: 0, or the last one of a deleted namesake.
@@ -281,29 +278,24 @@ impl RegistryState {
 
     /// The profile that takes over when the default goes.
     pub(super) fn heir(&self, leaving: &ProfileSlug) -> Option<ProfileSlug> {
-        heir(self.ordered.keys().filter(|slug| *slug != leaving))
+        heir(self.ordered.iter().filter(|slug| *slug != leaving))
     }
 
     /// A page of the list (chapter 20 §5.1). The whole list is put together once per registry version.
-    ///
-    /// # Errors
-    /// When a profile cannot be encoded.
-    pub fn list(&self, filter: &Filter) -> Result<Page, Error> {
+    #[must_use]
+    pub fn list(&self, filter: &Filter) -> Page {
         if !filter.is_everything() {
             return self.assemble(filter);
         }
-        if let Some(body) = self.list.get() {
-            return Ok(Page { body: body.clone(), next: None });
-        }
-        let page = self.assemble(filter)?;
-        Ok(Page { body: self.list.get_or_init(|| page.body).clone(), next: None })
+        Page { body: self.list.get_or_init(|| self.assemble(filter).body).clone(), next: None }
     }
 
-    fn assemble(&self, filter: &Filter) -> Result<Page, Error> {
+    fn assemble(&self, filter: &Filter) -> Page {
         let start = filter.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let wanted = self
             .ordered
             .range::<_, ProfileSlug>((start, Bound::Unbounded))
+            .filter_map(|slug| self.by_slug.get(slug).map(|stored| (slug, stored)))
             .filter(|(_, stored)| filter.takes(stored.profile()));
         let limit = filter.limit.unwrap_or(usize::MAX);
         let mut body =
@@ -319,10 +311,10 @@ impl RegistryState {
             if count > 0 {
                 body.put_u8(b',');
             }
-            body.put_slice(stored.list_item(self.is_default(slug))?);
+            body.put_slice(stored.list_item(self.is_default(slug)));
             last = Some(slug.clone());
         }
         body.put_slice(b"]\n");
-        Ok(Page { body: body.freeze(), next })
+        Page { body: body.freeze(), next }
     }
 }

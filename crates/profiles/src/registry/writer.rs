@@ -60,7 +60,7 @@ impl Command {
 
     /// The changes, numbered. A panic in a rule is this command's failure alone.
     fn decide(self, snapshot: &Snapshot) -> Result<Vec<Change>, Error> {
-        let mut changes = catch_unwind(AssertUnwindSafe(|| (self.decide)(snapshot, &self.stamp)))
+        let mut changes = catch_unwind(AssertUnwindSafe(|| (self.decide)(snapshot, self.stamp)))
             .unwrap_or_else(|_| Err(Error::Internal("a rule panicked".into())))?;
         for (change, id) in changes.iter_mut().zip(snapshot.revision() + 1..) {
             change.id = id;

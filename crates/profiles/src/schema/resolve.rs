@@ -180,13 +180,16 @@ fn merge(
         "" => used.to_owned(),
         id => format!("{used}#{id}"),
     };
-    let empty = json!({"type": "object"});
+    let empty;
     let document = match schema.document() {
         Value::Object(object) if !object.is_empty() => schema.document(),
-        _ => &empty,
+        _ => {
+            empty = json!({"type": "object"});
+            &empty
+        }
     };
     sources.sort_by(|a, b| (a.layer, a.name.trim()).cmp(&(b.layer, b.name.trim())));
-    let defaults = defaults(document).map(|payload| Source {
+    let defaults = schema.defaults.clone().map(|payload| Source {
         name: Layer::SchemaDefaults.as_str().into(),
         layer: Layer::SchemaDefaults,
         payload: Some(payload),
@@ -362,7 +365,7 @@ fn put(object: &mut Object, keys: &[String], value: Value) {
 }
 
 /// The defaults of a schema: its own `default` hides those inside it.
-fn defaults(schema: &Value) -> Option<Value> {
+pub(super) fn defaults(schema: &Value) -> Option<Value> {
     if let Some(default) = schema.get("default") {
         return default
             .as_object()

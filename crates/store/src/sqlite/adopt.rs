@@ -85,6 +85,7 @@ fn changes_of(adopted: Adopted, first_id: u64, at_ms: i64) -> Vec<Change> {
             at_ms,
         }
     };
+    let head = Arc::new(head);
     let registry = Change {
         id: first_id,
         registry: slug.clone(),
@@ -92,6 +93,7 @@ fn changes_of(adopted: Adopted, first_id: u64, at_ms: i64) -> Vec<Change> {
         slug: None,
         version: 0,
         profile: None,
+        document: String::new(),
         content_hash: String::new(),
         head: head.clone(),
         stamp: stamp("", &repairs),
@@ -103,6 +105,7 @@ fn changes_of(adopted: Adopted, first_id: u64, at_ms: i64) -> Vec<Change> {
             operation: Operation::Adopt,
             slug: Some(profile.slug.clone()),
             version: profile.metadata.version,
+            document: profile.document(),
             content_hash: profile.content().hash,
             stamp: stamp(profile.slug.as_str(), &repairs),
             profile: Some(Arc::new(profile)),

@@ -6,9 +6,8 @@ use collodi_profiles::{ProfileSlug, RegistrySlug};
 use rusqlite::{Connection, params};
 
 pub(super) fn append_change(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
-    let document = change.profile.as_deref().map(serde_json::to_string).transpose();
-    let document = document.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
-    let document_hash = document.as_deref().map(sha256_hex).unwrap_or_default();
+    let document = change.profile.is_some().then_some(change.document.as_str());
+    let document_hash = document.map(sha256_hex).unwrap_or_default();
     let slug = change.slug.as_ref().map_or("", ProfileSlug::as_str);
     let stamp = &change.stamp;
     connection

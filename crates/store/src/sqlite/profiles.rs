@@ -313,8 +313,7 @@ fn read_change(
         head.metadata.source.clone_from(&stamp.source);
     }
     let document: Option<String> = row.get(7)?;
-    let profile =
-        document.map(|text| parse_document(&text).map(Arc::new)).transpose().map_err(broken)?;
+    let profile = document.as_deref().map(parse_document).transpose().map_err(broken)?;
     Ok(Change {
         id: unsigned(id),
         registry,
@@ -322,9 +321,10 @@ fn read_change(
         slug: ProfileSlug::parse_optional(&row.get::<_, String>(3)?)
             .map_err(|e| broken(e.to_string()))?,
         version: unsigned(row.get(4)?),
-        profile,
+        profile: profile.map(Arc::new),
+        document: document.unwrap_or_default(),
         content_hash: row.get(8)?,
-        head,
+        head: Arc::new(head),
         stamp,
     })
 }
@@ -336,7 +336,7 @@ struct Session {
     /// `data_version` as last seen: it moves when another connection commits.
     seen: Option<i64>,
     /// Registries of this transaction, written once at its end however many changes they saw.
-    touched: BTreeMap<RegistrySlug, RegistryHead>,
+    touched: BTreeMap<RegistrySlug, Arc<RegistryHead>>,
     /// SQLite gave the whole transaction up by itself (a full disk does that): nothing of it may be written any more.
     lost: Option<StoreError>,
 }

@@ -102,8 +102,9 @@ impl Author {
             content_hash: document
                 .as_ref()
                 .map_or(String::new(), |document| document.content().hash),
+            document: document.as_ref().map_or(String::new(), Profile::document),
             profile: document.map(Arc::new),
-            head: self.head.clone(),
+            head: Arc::new(self.head.clone()),
             stamp,
         }
     }

@@ -187,7 +187,7 @@ pub(crate) fn writers_take_turns_and_lose_nothing(fixture: &Fixture) {
                     let newest = session.changes_after(0).unwrap();
                     let mut author = Author::new();
                     if let Some(last) = newest.last() {
-                        (author.head, author.next_id) = (last.head.clone(), last.id + 1);
+                        (author.head, author.next_id) = (last.head.as_ref().clone(), last.id + 1);
                     }
                     session.append(&[author.create(&format!("w{number}-{turn}"), 1)]).unwrap();
                     session.commit().unwrap();
