@@ -2,6 +2,7 @@
 //! doing it often enough outside, with the registry in memory. Only instructions below `measured` are collected.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +13,14 @@ use axum::response::Response;
 use collodi_api::access::Access;
 use collodi_api::pipeline::Pipeline;
 use collodi_api::{App, Mount, Release};
+use collodi_chat::conversation::Patience;
 use collodi_chat::{Conversations, Outside};
 use collodi_models::{Keys, Providers};
 use collodi_profiles::json::sha256_hex;
 use collodi_profiles::profile::history::{Change, RegistryHead};
 use collodi_profiles::store::{Contents, ProfileStore, StoreError, StoredRegistry, WriteSession};
 use collodi_profiles::{ProfileSlug, Registry, RegistrySlug};
+use collodi_store::SqliteChats;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 
@@ -87,7 +90,8 @@ fn resolve(n: usize, times: usize, one: fn(&Subject, usize) -> bool) -> Result<(
 fn requests(n: usize, times: usize, make: impl Fn(usize) -> Result<Request<Body>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _context = runtime.enter();
-    let pipeline = Pipeline::new(Arc::new(app(open(n)?)?));
+    let folder = tempfile::tempdir()?;
+    let pipeline = Pipeline::new(Arc::new(app(open(n)?, folder.path())?));
     let places: Vec<usize> = (0..10).map(|i| i * n / 10).collect();
     let answer = |request| pipeline.clone().answer(request).now_or_never();
     for i in 0..WARM {
@@ -128,7 +132,7 @@ fn drain(answer: Option<Result<Response, Infallible>>) -> Result<()> {
     Ok(())
 }
 
-fn app(registry: Registry) -> Result<App> {
+fn app(registry: Registry, folder: &Path) -> Result<App> {
     let settings = collodi_profiles::settings::Settings::default();
     let providers = Providers::new(settings, Keys::default(), false, Duration::ZERO)
         .map_err(|e| anyhow!("set up providers: {e}"))?;
@@ -136,6 +140,8 @@ fn app(registry: Registry) -> Result<App> {
         clock: Arc::new(|| 1),
         new_id: Arc::new(|| "id".into()),
         models: Arc::new(providers),
+        toolbox: Arc::new(collodi_tools::Shipped::default()),
+        store: Arc::new(SqliteChats::open(&folder.join("chat.db"))?),
     };
     let tokens = format!("bench:editor:{}", sha256_hex(TOKEN));
     let access = Access::open(true, Vec::new()).with_tokens(&tokens).map_err(|e| anyhow!(e))?;
@@ -147,7 +153,7 @@ fn app(registry: Registry) -> Result<App> {
         schema_version: 1,
         apps: &[],
     };
-    let conversations = Arc::new(Conversations::new(outside));
+    let conversations = Arc::new(Conversations::new(outside, Patience::default()));
     Ok(App::new(Arc::new(registry), conversations, access, Mount::default(), release))
 }
 

@@ -105,9 +105,15 @@ async fn a_failed_run_reaches_the_user_and_keeps_what_was_said() {
         ("provider-429", "rate_limited", "", true),
         ("provider-500", "provider", "", true),
         ("provider-cut", "cut", "Hel", true),
-        ("provider-error-in-stream", "provider", "Hel", false),
+        ("provider-error-in-stream", "provider", "Hel", true),
     ] {
-        let (server, _provider) = with_provider(answers_of(transcript)).await;
+        let mut script = answers_of(transcript);
+        if code == "rate_limited" {
+            // It names a second to wait, so it is asked again, twice: nothing was said yet.
+            script = vec![script[0].clone(); 3];
+        }
+        let calls = if code == "rate_limited" { 3 } else { 1 };
+        let (server, provider) = with_provider(script).await;
         let mut socket = Socket::open(&server, "conv_id=c").await;
         let prompt = json!({"conv_id": "c", "prompt": "hi", "idempotency_key": "k"});
         server.post("/chat", &prompt).await;
@@ -116,6 +122,7 @@ async fn a_failed_run_reaches_the_user_and_keeps_what_was_said() {
         let entities = server.timeline_when("c", failed).await;
         socket.check_stream(&entities);
 
+        assert_eq!(provider.received.lock().unwrap().len(), calls, "{transcript}");
         let log = socket.of("log")[0];
         assert_eq!(log["data"]["level"], "error", "{transcript}");
         assert_eq!(log["data"]["fields"]["code"], code, "{transcript}: {log}");

@@ -87,6 +87,8 @@ pub struct App {
     pub mount: Mount,
     /// What it is.
     pub release: Release,
+    /// Whether the debug API answers (chapter 30 §6).
+    pub debug_api: bool,
     metrics: Metrics,
     middleware_schemas: Bytes,
     extension_schemas: Bytes,
@@ -113,6 +115,7 @@ impl App {
             access,
             mount,
             release,
+            debug_api: false,
             metrics: Metrics::new(),
             middleware_schemas,
             extension_schemas,
@@ -120,6 +123,13 @@ impl App {
             draining: AtomicBool::new(false),
             sockets: TaskTracker::new(),
         }
+    }
+
+    /// Lets the debug API answer.
+    #[must_use]
+    pub fn with_debug_api(mut self, on: bool) -> Self {
+        self.debug_api = on;
+        self
     }
 
     fn is_draining(&self) -> bool {

@@ -11,7 +11,7 @@ use axum::response::Response;
 use crate::App;
 use crate::context::Incoming;
 use crate::problem::Failure;
-use crate::routes::{chat, profiles, schemas, selection, system, timeline};
+use crate::routes::{chat, conversations, debug, profiles, schemas, selection, system, timeline};
 use crate::ws;
 
 /// Answers a request whose path is without the mount prefix.
@@ -35,6 +35,12 @@ pub(crate) async fn route(
         "/ws" => Box::pin(ws::upgrade(app.clone(), incoming.parts)).await,
         path if timeline::is_timeline(path) => {
             Box::pin(timeline::snapshot(app, &incoming.parts)).await
+        }
+        path if conversations::is_conversations(path) => {
+            Box::pin(conversations::answer(app, &incoming.parts, body)).await
+        }
+        path if app.debug_api && debug::is_debug(path) => {
+            Box::pin(debug::answer(app, &incoming.parts, body)).await
         }
         // operation (decisions 30, 37)
         "/api/chat/release" => system::release(app, &incoming.parts.method),

@@ -7,6 +7,8 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 pub mod chat;
+pub mod conversations;
+pub mod debug;
 pub mod profiles;
 pub mod schemas;
 pub mod selection;

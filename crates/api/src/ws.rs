@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use crate::App;
 use crate::extract::Query;
 use crate::problem::Failure;
-use crate::routes::chat::{MAX_ID, refused_prompt};
+use crate::routes::chat::{MAX_ID, refused};
 use crate::routes::selection::{Wanted, select_profile};
 
 /// The library's own buffer is 128 KiB a socket.
@@ -58,7 +58,7 @@ pub(crate) async fn upgrade(app: Arc<App>, mut parts: Parts) -> Result<Response,
         Failure::new(StatusCode::BAD_REQUEST, "no_websocket", "Bad Request")
             .header(version, HeaderValue::from_static("13"))
     })?;
-    let frames = app.conversations.attach(&conv_id, attach).await.map_err(refused_prompt)?;
+    let frames = app.conversations.attach(&conv_id, attach).await.map_err(refused)?;
     Ok(upgrade
         .read_buffer_size(READ_BUFFER)
         .max_message_size(MAX_MESSAGE)

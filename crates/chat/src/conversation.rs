@@ -1,36 +1,42 @@
-//! The owner of one conversation: a task with a mailbox. It holds history, queue, idempotency records, the current run,
-//! numbering and timeline; nobody else touches them, and no lock is held over I/O.
+//! The owner of one conversation: a task with a mailbox. It holds queue, idempotency records, the current run, numbering
+//! and ring; nobody else touches them, and no lock is held over I/O. History is in the store, not in memory.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use collodi_profiles::json::Object;
 use collodi_profiles::profile::resolve::EffectiveProfile;
-use serde_json::{Map, Value, json};
+use collodi_profiles::store::StoreError;
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Outside;
-use crate::feed::{Dialect, Feed};
-use crate::frame::{self, Event};
+use crate::feed::{Dialect, Feed, Frame, Held};
+use crate::frame::Event;
 use crate::model::ModelError;
-use crate::run::{self, Outcome, Progress};
-use crate::timeline::{Timeline, message_props};
-use crate::turn::Block;
+use crate::run::Progress;
+use crate::store::{Attribution, ConversationRecord, Loaded, Row, TurnRecord, Write};
+use crate::turn::Blocks;
+
+mod ending;
+mod live;
+mod requests;
+
+use live::Running;
+use requests::Requests;
 
 /// Most prompts that wait (decision 25).
 pub const MAX_QUEUE: usize = 64;
-/// Most idempotency records of a conversation (decision 43).
-const MAX_RECORDS: usize = 1_000;
-/// Deltas are sent at once, then at most this often (decision 24).
-const COALESCE: Duration = Duration::from_millis(25);
-/// How long a conversation that was never used outlives its last socket, about.
-const UNUSED: Duration = Duration::from_secs(30);
-/// A growing message is stored, and announced to contract clients, at most this often (chapter 30 §3.3).
-const STORE_EVERY_MS: i64 = 250;
+/// How many frame numbers are set aside in the store at once, so that none is given twice after a crash.
+const NUMBERS: u64 = 10_000;
+
+/// When so many batches wait for the store, owners wait too.
+const BACKLOG: usize = 4096;
 
 /// A prompt with everything that it runs under, resolved when it was submitted (decision 19).
 #[derive(Debug, Clone)]
@@ -39,8 +45,38 @@ pub struct Prompt {
     pub text: String,
     /// The client's, or one of ours.
     pub idempotency_key: String,
+    /// Whether the key is the client's: those are kept (decision 43).
+    pub client_key: bool,
     /// Immutable from here on.
     pub runtime: Arc<EffectiveProfile>,
+    /// Whether the run pauses around tools; nothing said keeps what the debug API set.
+    pub step_mode: Option<bool>,
+    /// The newest turn, when this prompt takes its place (decision 26).
+    pub retry_turn_id: Option<String>,
+}
+
+/// What an answer says of the runtime (decision 18).
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuntimeSummary(pub Object);
+
+impl RuntimeSummary {
+    fn of(runtime: &EffectiveProfile) -> Self {
+        Self(crate::store::object(json!({
+            "runtime_key": runtime.runtime_key,
+            "runtime_fingerprint": runtime.fingerprint,
+            "profile_metadata": runtime.metadata(),
+        })))
+    }
+}
+
+fn attribution(runtime: &EffectiveProfile) -> Attribution {
+    Attribution {
+        registry: runtime.registry.to_string(),
+        profile: runtime.slug.to_string(),
+        version: runtime.version,
+        runtime_key: runtime.runtime_key.to_string(),
+        fingerprint: runtime.fingerprint.clone(),
+    }
 }
 
 /// Where a submitted prompt stands.
@@ -49,7 +85,7 @@ pub struct Submitted {
     /// The session of the conversation.
     pub session_id: String,
     /// What it runs, will run or ran under.
-    pub runtime: Arc<EffectiveProfile>,
+    pub runtime: RuntimeSummary,
     /// Its state.
     pub status: Status,
 }
@@ -69,7 +105,7 @@ pub enum Status {
     /// Answered to the end.
     Completed(TurnIds),
     /// Failed, with the reason as the user sees it.
-    Failed(TurnIds, String),
+    Failed(Option<TurnIds>, String),
 }
 
 /// Names one prompt and its answer, and the run that made it.
@@ -81,7 +117,7 @@ pub struct TurnIds {
     pub inference_id: String,
 }
 
-/// Why a prompt is not taken. The texts are the contract's.
+/// Why something is refused. The texts are the contract's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// 64 prompts wait already.
@@ -90,9 +126,27 @@ pub enum Refused {
     /// The key belongs to another prompt (decision 43).
     #[error("idempotency key was used with another prompt")]
     KeyReused,
+    /// Only the newest turn can be tried again (decision 26).
+    #[error("retry_turn_id is not the newest turn of the conversation")]
+    NotNewest,
+    /// Nothing runs (decision 25).
+    #[error("no active run")]
+    NoActiveRun,
+    /// A run is active (decision 44).
+    #[error("a run is active")]
+    Busy,
+    /// No such waiting prompt.
+    #[error("no such prompt in the queue")]
+    NotQueued,
+    /// Nobody knows it.
+    #[error("conversation not found")]
+    NotFound,
     /// The server stops, or holds as many conversations as it can.
     #[error("chat service not initialized")]
     Unavailable,
+    /// The database failed; the cause is in the log.
+    #[error("start session inference failed")]
+    Storage,
 }
 
 /// A new socket.
@@ -106,55 +160,127 @@ pub struct Attach {
     pub since_seq: Option<u64>,
 }
 
+/// A prompt that waits.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Its key.
+    pub idempotency_key: String,
+    /// What it says.
+    pub text: String,
+    /// What it will run under.
+    pub runtime_key: String,
+}
+
+/// A conversation as the debug API shows it; kept up to date by its owner, readable at no cost to it.
+#[derive(Debug, Clone, Default)]
+pub struct Glance {
+    /// Empty until the conversation has been loaded.
+    pub session_id: String,
+    /// Of the newest turn.
+    pub runtime_key: String,
+    /// Sockets.
+    pub watchers: usize,
+    /// Waiting prompts.
+    pub queue_depth: usize,
+    /// Frames that are held, without `timeline.upsert`.
+    pub held: usize,
+    /// The key of the prompt that runs; empty for none.
+    pub active_key: String,
+    /// Unix milliseconds.
+    pub last_activity_ms: i64,
+}
+
+/// An open pause of step mode (chapter 30 §6.6).
+#[derive(Debug, Clone)]
+pub struct Pause {
+    /// Its id.
+    pub id: String,
+    /// `after_inference` or `after_tools`.
+    pub phase: &'static str,
+    /// In words.
+    pub summary: &'static str,
+    /// When it goes on by itself, in Unix milliseconds.
+    pub deadline_ms: i64,
+    /// Details.
+    pub extra: serde_json::Value,
+    /// The session.
+    pub session_id: String,
+    /// The run.
+    pub inference_id: String,
+    /// The turn.
+    pub turn_id: String,
+    /// The conversation.
+    pub conv_id: String,
+}
+
 /// Letters to the owner.
 pub(crate) enum Mail {
-    Submit(Prompt, oneshot::Sender<Result<Submitted, Refused>>),
+    Submit(Box<Prompt>, oneshot::Sender<Result<Submitted, Refused>>),
     Attach(Attach, oneshot::Sender<mpsc::Receiver<Bytes>>),
-    Timeline { since: u64, limit: usize, answer: oneshot::Sender<Value> },
+    /// Stores what is still held back; the answer comes when everything is stored that any socket has seen.
+    Settle(oneshot::Sender<()>),
+    Cancel(oneshot::Sender<Result<TurnIds, Refused>>),
+    Queue(oneshot::Sender<Vec<Waiting>>),
+    Dequeue(String, oneshot::Sender<Result<(), Refused>>),
+    Title(String, oneshot::Sender<Result<(), Refused>>),
+    Delete(oneshot::Sender<Result<(), Refused>>),
+    Held(oneshot::Sender<Vec<Held>>),
+    StepMode(bool, oneshot::Sender<String>),
+    Continue(String, oneshot::Sender<Option<Pause>>),
 }
 
-struct Record {
-    prompt: String,
-    runtime: Arc<EffectiveProfile>,
-    status: RecordStatus,
+/// What every owner of a process shares.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) outside: Outside,
+    pub(crate) tasks: TaskTracker,
+    /// Ends runs that are still going at the end of a graceful stop, and refuses new ones.
+    pub(crate) stop: CancellationToken,
+    pub(crate) patience: Patience,
+    /// Which conversation an open pause belongs to.
+    pub(crate) pauses: Arc<Mutex<HashMap<String, String>>>,
 }
 
-enum RecordStatus {
-    Queued,
-    Running(TurnIds),
-    Completed(TurnIds),
-    Failed(TurnIds, String),
+/// When conversations that nobody uses give back what they hold (chapter 30 §5).
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Then the history leaves memory; zero is never.
+    pub idle: Duration,
+    /// Then the whole conversation leaves memory; zero is never. Everything stored stays.
+    pub evict: Duration,
 }
 
-struct Running {
-    ids: TurnIds,
-    key: String,
-    message_id: String,
-    runtime: Arc<EffectiveProfile>,
-    progress: mpsc::Receiver<Progress>,
-    model: Option<String>,
-    started_ms: i64,
-    text: String,
-    /// Text of deltas that are held back, and when they go out.
-    held: String,
-    next_delta: Instant,
-    stored_ms: Option<i64>,
+impl Default for Patience {
+    fn default() -> Self {
+        Self { idle: Duration::from_mins(1), evict: Duration::from_mins(5) }
+    }
 }
 
 pub(crate) struct Conversation {
-    id: String,
-    session_id: String,
-    outside: Outside,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    history: Vec<Block>,
+    shared: Shared,
+    row: Row,
+    record: ConversationRecord,
+    /// Whether it is in the store: looking at a conversation does not make one (D56).
+    is_stored: bool,
+    head: Option<TurnRecord>,
+    next_place: u64,
+    /// The context after the newest turn, while it is likely to be needed soon.
+    context: Option<Blocks>,
     queue: VecDeque<Prompt>,
-    records: HashMap<String, Record>,
-    record_order: VecDeque<String>,
+    requests: Requests,
     running: Option<Running>,
-    runtime_key: Option<String>,
+    step_mode: bool,
+    pauses: HashMap<String, (Pause, oneshot::Sender<()>)>,
+    /// Creation time and place of the entities of the newest turn.
+    entities: HashMap<String, (i64, u64)>,
     feed: Feed,
-    timeline: Timeline,
+    /// Frames that wait for what they say to be durable.
+    staged: Option<Vec<Frame>>,
+    /// Writes of what is being handled.
+    batch: Vec<Write>,
+    glance: Arc<Mutex<Glance>>,
+    used: Instant,
+    deleted: bool,
 }
 
 enum Next {
@@ -164,314 +290,347 @@ enum Next {
     Flush,
 }
 
+/// Loads a conversation, or begins a new one.
+pub(crate) async fn load(
+    conv_id: String,
+    shared: Shared,
+    glance: Arc<Mutex<Glance>>,
+) -> Result<Conversation, StoreError> {
+    let store = shared.outside.store.clone();
+    let id = conv_id.clone();
+    // What an owner before this one handed in comes first.
+    let _ = store.settled().await;
+    let loaded = tokio::task::spawn_blocking(move || store.load(&id)).await;
+    let loaded = loaded.map_err(|e| {
+        StoreError::new(collodi_profiles::store::StoreErrorKind::Other, e.to_string())
+    })??;
+    Ok(Conversation::new(conv_id, shared, glance, loaded))
+}
+
 impl Conversation {
-    pub(crate) fn new(
-        id: String,
-        outside: Outside,
-        tasks: TaskTracker,
-        stop: CancellationToken,
+    fn new(
+        conv_id: String,
+        shared: Shared,
+        glance: Arc<Mutex<Glance>>,
+        loaded: Option<Loaded>,
     ) -> Self {
+        let is_stored = loaded.is_some();
+        let loaded = loaded.unwrap_or_else(|| {
+            let now = (shared.outside.clock)();
+            let record = ConversationRecord {
+                conv_id,
+                session_id: (shared.outside.new_id)(),
+                created_at_ms: now,
+                last_activity_ms: now,
+                ..ConversationRecord::default()
+            };
+            let row = shared.outside.store.new_row();
+            Loaded { row, record, head: None, next_place: 1 }
+        });
         Self {
-            session_id: (outside.new_id)(),
-            id,
-            outside,
-            tasks,
-            stop,
-            history: Vec::new(),
+            shared,
+            row: loaded.row,
+            feed: Feed::after(loaded.record.seq),
+            record: loaded.record,
+            is_stored,
+            head: loaded.head,
+            next_place: loaded.next_place,
+            context: None,
             queue: VecDeque::new(),
-            records: HashMap::new(),
-            record_order: VecDeque::new(),
+            requests: Requests::default(),
             running: None,
-            runtime_key: None,
-            feed: Feed::default(),
-            timeline: Timeline::default(),
+            step_mode: false,
+            pauses: HashMap::new(),
+            entities: HashMap::new(),
+            staged: None,
+            batch: Vec::new(),
+            glance,
+            used: Instant::now(),
+            deleted: false,
         }
     }
 
-    /// Serves the mailbox until everybody has gone and nothing runs.
+    fn now(&self) -> i64 {
+        (self.shared.outside.clock)()
+    }
+
+    fn new_id(&self) -> String {
+        (self.shared.outside.new_id)()
+    }
+
+    /// Serves the mailbox until everybody has gone, or nobody has used it for long, and nothing runs.
     pub(crate) async fn serve(mut self, mut mailbox: mpsc::Receiver<Mail>) {
         loop {
+            self.show();
             match self.next(&mut mailbox).await {
-                Next::Mail(Some(mail)) => self.receive(mail),
-                Next::Mail(None) if self.running.is_none() => return,
+                Next::Mail(Some(mail)) => self.receive(mail).await,
+                Next::Mail(None) if self.running.is_none() => break,
                 Next::Mail(None) => mailbox.close(),
                 Next::Progress(progress) => {
                     // A run that vanished without a word has failed all the same.
                     let lost =
                         || Progress::Finished(Err(ModelError::new("panic", "the run was lost")));
-                    self.progress(progress.unwrap_or_else(lost));
+                    self.progress(progress.unwrap_or_else(lost)).await;
                 }
                 Next::Flush => self.flush(),
-                // Looking at a conversation does not make one: without a prompt and without sockets it goes away.
-                Next::Quiet if self.is_unused() => mailbox.close(),
-                Next::Quiet => {}
+                Next::Quiet => {
+                    if self.relax() {
+                        // What was sent before this is still served.
+                        mailbox.close();
+                    }
+                }
+            }
+            self.hand_in();
+            if self.shared.outside.store.backlog() > BACKLOG {
+                let _ = self.shared.outside.store.settled().await;
+            }
+            if self.deleted {
+                mailbox.close();
             }
         }
-    }
-
-    fn is_unused(&mut self) -> bool {
-        self.records.is_empty() && self.feed.watchers() == 0
     }
 
     async fn next(&mut self, mailbox: &mut mpsc::Receiver<Mail>) -> Next {
         let Some(running) = &mut self.running else {
-            let letter = tokio::time::timeout(UNUSED, mailbox.recv()).await;
-            return letter.map_or(Next::Quiet, Next::Mail);
+            let letter = tokio::time::timeout(self.shared.patience.shortest(), mailbox.recv());
+            return letter.await.map_or(Next::Quiet, Next::Mail);
         };
-        let holds = !running.held.is_empty();
+        let due = running.flush_at();
         tokio::select! {
             biased;
             progress = running.progress.recv() => Next::Progress(progress),
-            () = tokio::time::sleep_until(running.next_delta), if holds => Next::Flush,
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Next::Flush,
             mail = mailbox.recv(), if !mailbox.is_closed() => Next::Mail(mail),
         }
     }
 
-    fn receive(&mut self, mail: Mail) {
+    /// Gives back what is not needed by inactivity alone (D14); says whether the conversation leaves memory.
+    fn relax(&mut self) -> bool {
+        let quiet = self.used.elapsed();
+        let over = |patience: Duration| !patience.is_zero() && quiet >= patience;
+        if over(self.shared.patience.idle) {
+            self.context = None;
+            self.requests.forget_finished();
+        }
+        let unwatched = self.feed.watchers() == 0;
+        unwatched && (over(self.shared.patience.evict) || !self.is_stored)
+    }
+
+    fn show(&mut self) {
+        let held = self.feed.held_events();
+        let glance = Glance {
+            session_id: self.record.session_id.clone(),
+            runtime_key: self.record.runtime_key.clone(),
+            watchers: self.feed.watchers(),
+            queue_depth: self.queue.len(),
+            held,
+            active_key: self.running.as_ref().map(|r| r.key.clone()).unwrap_or_default(),
+            last_activity_ms: self.record.last_activity_ms,
+        };
+        *self.glance.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = glance;
+    }
+
+    async fn receive(&mut self, mail: Mail) {
         // Nobody waiting for an answer is no failure of the conversation.
         match mail {
             Mail::Submit(prompt, answer) => {
-                let submitted = self.submit(prompt);
+                self.touch();
+                let submitted = self.submit(*prompt).await;
                 let _ = answer.send(submitted);
             }
             Mail::Attach(attach, answer) => {
-                let now = (self.outside.clock)();
-                let runtime_key = self.runtime_key.clone().unwrap_or(attach.runtime_key);
-                let hello = Event::hello(&self.id, &runtime_key, now);
-                let resync = Event::resync(&self.id, self.timeline.version(), now);
-                let _ = answer.send(self.feed.attach(
-                    attach.dialect,
-                    &hello,
-                    attach.since_seq,
-                    &resync,
-                ));
+                self.touch();
+                let _ = answer.send(self.attach(attach));
             }
-            Mail::Timeline { since, limit, answer } => {
-                let now = (self.outside.clock)();
-                let _ = answer.send(self.timeline.snapshot(&self.id, since, limit, now));
+            Mail::Settle(answer) => {
+                self.store_streams();
+                self.hand_in();
+                let receipt = self.shared.outside.store.settled();
+                // The owner need not wait for it.
+                self.shared.tasks.spawn(async move {
+                    let _ = receipt.await;
+                    let _ = answer.send(());
+                });
             }
-        }
-    }
-
-    fn submit(&mut self, prompt: Prompt) -> Result<Submitted, Refused> {
-        if let Some(record) = self.records.get(&prompt.idempotency_key) {
-            if record.prompt != prompt.text {
-                return Err(Refused::KeyReused);
+            Mail::Cancel(answer) => {
+                self.touch();
+                let _ = answer.send(self.cancel());
             }
-            return Ok(self.replay(&prompt.idempotency_key, record));
-        }
-        if self.stop.is_cancelled() {
-            return Err(Refused::Unavailable);
-        }
-        let key = prompt.idempotency_key.clone();
-        if self.running.is_some() {
-            if self.queue.len() >= MAX_QUEUE {
-                return Err(Refused::QueueFull);
+            Mail::Queue(answer) => {
+                let _ = answer.send(self.queue.iter().map(waiting).collect());
             }
-            self.remember(&prompt);
-            self.queue.push_back(prompt);
-        } else {
-            self.remember(&prompt);
-            self.start(prompt);
-        }
-        self.records.get(&key).map(|record| self.replay(&key, record)).ok_or(Refused::Unavailable)
-    }
-
-    fn replay(&self, key: &str, record: &Record) -> Submitted {
-        let status = match &record.status {
-            RecordStatus::Queued => Status::Queued {
-                position: self
-                    .queue
-                    .iter()
-                    .position(|p| p.idempotency_key == key)
-                    .map_or(0, |i| i + 1),
-                depth: self.queue.len(),
-            },
-            RecordStatus::Running(ids) => Status::Started(ids.clone()),
-            RecordStatus::Completed(ids) => Status::Completed(ids.clone()),
-            RecordStatus::Failed(ids, reason) => Status::Failed(ids.clone(), reason.clone()),
-        };
-        Submitted { session_id: self.session_id.clone(), runtime: record.runtime.clone(), status }
-    }
-
-    fn remember(&mut self, prompt: &Prompt) {
-        let record = Record {
-            prompt: prompt.text.clone(),
-            runtime: prompt.runtime.clone(),
-            status: RecordStatus::Queued,
-        };
-        self.records.insert(prompt.idempotency_key.clone(), record);
-        self.record_order.push_back(prompt.idempotency_key.clone());
-        if self.record_order.len() > MAX_RECORDS
-            && let Some(oldest) = self.record_order.pop_front()
-        {
-            self.records.remove(&oldest);
-        }
-    }
-
-    fn mark(&mut self, key: &str, status: RecordStatus) {
-        if let Some(record) = self.records.get_mut(key) {
-            record.status = status;
-        }
-    }
-
-    fn start(&mut self, prompt: Prompt) {
-        let new_id = &self.outside.new_id;
-        let ids = TurnIds { turn_id: new_id(), inference_id: new_id() };
-        let message_id = new_id();
-        let Prompt { text, idempotency_key: key, runtime } = prompt;
-
-        self.runtime_key = Some(runtime.runtime_key.to_string());
-        self.feed.publish(&Event::chat_message(&ids.turn_id, &text));
-        let entity = frame::user_entity_id(&ids.turn_id);
-        self.store(&entity, "message", message_props("user", &text, false, &Map::new()));
-        self.history.push(Block::User(text));
-        self.mark(&key, RecordStatus::Running(ids.clone()));
-
-        let mut blocks = vec![Block::System(runtime.system_prompt.clone())];
-        blocks.extend(self.history.iter().cloned());
-        let (sender, progress) = mpsc::channel(256);
-        let models = self.outside.models.clone();
-        self.tasks.spawn(run::drive(
-            models,
-            runtime.clone(),
-            blocks,
-            sender,
-            self.stop.child_token(),
-        ));
-        self.running = Some(Running {
-            ids,
-            key,
-            message_id,
-            runtime,
-            progress,
-            model: None,
-            started_ms: (self.outside.clock)(),
-            text: String::new(),
-            held: String::new(),
-            next_delta: Instant::now(),
-            stored_ms: None,
-        });
-    }
-
-    fn progress(&mut self, progress: Progress) {
-        let Some(running) = &mut self.running else { return };
-        match progress {
-            Progress::Started(model) => {
-                let metadata = frame::attribution(&running.runtime, &model);
-                running.model = Some(model);
-                let event = Event::llm_start(&running.message_id, metadata.into());
-                self.feed.publish(&event);
+            Mail::Dequeue(key, answer) => {
+                let _ = answer.send(self.dequeue(&key));
             }
-            Progress::Text(text) => {
-                running.text.push_str(&text);
-                running.held.push_str(&text);
-                if Instant::now() >= running.next_delta {
-                    self.flush();
+            Mail::Title(title, answer) => {
+                let _ = answer.send(self.rename(title).await);
+            }
+            Mail::Delete(answer) => {
+                let _ = answer.send(self.delete().await);
+            }
+            Mail::Held(answer) => {
+                let _ = answer.send(self.feed.held().collect());
+            }
+            Mail::StepMode(on, answer) => {
+                self.step_mode = on;
+                if !on {
+                    self.release_pauses();
                 }
+                let _ = answer.send(self.record.session_id.clone());
             }
-            Progress::Finished(outcome) => {
-                self.flush();
-                self.finish(outcome);
+            Mail::Continue(id, answer) => {
+                let pause = self.pauses.remove(&id).map(|(pause, go_on)| {
+                    let _ = go_on.send(());
+                    pause
+                });
+                self.shared.forget_pause(&id);
+                let _ = answer.send(pause);
             }
         }
     }
 
-    /// Sends the held-back text as one delta, and stores the message if it is time.
-    fn flush(&mut self) {
-        let Some(running) = &mut self.running else { return };
-        if running.held.is_empty() {
-            return;
-        }
-        running.next_delta = Instant::now() + COALESCE;
-        let held = std::mem::take(&mut running.held);
-        let model = running.model.as_deref().unwrap_or_default();
-        let attribution = frame::attribution(&running.runtime, model);
-        let id = running.message_id.clone();
-        let metadata = Value::Object(attribution.clone());
-        let incremental = Event::llm_delta(&id, &held, None, metadata.clone());
-        let cumulative = Event::llm_delta(&id, &held, Some(&running.text), metadata);
-        let now = (self.outside.clock)();
-        let due = running.stored_ms.is_none_or(|stored| now - stored >= STORE_EVERY_MS);
-        let props = due.then(|| {
-            running.stored_ms = Some(now);
-            message_props("assistant", &running.text, true, &attribution)
-        });
-        self.feed.publish_both(&cumulative, &incremental);
-        if let Some(props) = props {
-            self.store(&id, "message", props);
-        }
+    fn touch(&mut self) {
+        self.used = Instant::now();
+        self.record.last_activity_ms = self.now().max(self.record.last_activity_ms);
     }
 
-    fn finish(&mut self, outcome: Result<Outcome, ModelError>) {
-        let Some(running) = self.running.take() else { return };
-        let Running { ids, key, message_id, runtime, model, started_ms, text, .. } = running;
-        let duration = (self.outside.clock)() - started_ms;
-        let mut metadata = frame::attribution(&runtime, model.as_deref().unwrap_or_default());
-        let (stop_reason, usage) = match &outcome {
-            Ok(outcome) => (outcome.stop_reason.as_deref(), outcome.usage.as_ref()),
-            Err(_) => (None, None),
+    fn attach(&mut self, attach: Attach) -> mpsc::Receiver<Bytes> {
+        let now = self.now();
+        let runtime_key = match self.record.runtime_key.as_str() {
+            "" => attach.runtime_key.as_str(),
+            known => known,
         };
-        frame::add_outcome(&mut metadata, stop_reason, usage, duration);
-        if model.is_some() {
-            self.feed.publish(&Event::llm_final(&message_id, &text, metadata.clone().into()));
+        let hello = Event::hello(&self.record.conv_id, runtime_key, now);
+        let resync = Event::resync(&self.record.conv_id, self.feed.seq(), now);
+        self.feed.attach(attach.dialect, &hello, attach.since_seq, &resync)
+    }
+
+    fn cancel(&mut self) -> Result<TurnIds, Refused> {
+        let running = self.running.as_ref().ok_or(Refused::NoActiveRun)?;
+        running.cancel.cancel();
+        Ok(running.ids.clone())
+    }
+
+    fn dequeue(&mut self, key: &str) -> Result<(), Refused> {
+        let at = self.queue.iter().position(|prompt| prompt.idempotency_key == key);
+        let prompt = at.and_then(|at| self.queue.remove(at)).ok_or(Refused::NotQueued)?;
+        self.requests.forget(key);
+        if prompt.client_key {
+            self.batch.push(Write::ForgetRequest(key.to_owned()));
         }
-        if !text.is_empty() {
-            self.store(&message_id, "message", message_props("assistant", &text, false, &metadata));
-            // The next context is what the user saw, also of an answer that failed (decision 26).
-            self.history.push(Block::Assistant(text));
+        Ok(())
+    }
+
+    async fn rename(&mut self, title: String) -> Result<(), Refused> {
+        if !self.is_stored {
+            return Err(Refused::NotFound);
         }
-        match outcome {
-            Ok(outcome) => {
-                self.warn_if_short(&ids, outcome.stop_reason.as_deref());
-                self.mark(&key, RecordStatus::Completed(ids));
+        self.record.title.clone_from(&title);
+        self.batch.push(Write::Title(title));
+        self.commit().await
+    }
+
+    async fn delete(&mut self) -> Result<(), Refused> {
+        if !self.is_stored {
+            return Err(Refused::NotFound);
+        }
+        if self.running.is_some() {
+            return Err(Refused::Busy);
+        }
+        self.batch = vec![Write::Delete];
+        self.commit().await?;
+        self.deleted = true;
+        Ok(())
+    }
+
+    fn release_pauses(&mut self) {
+        for (id, (_, go_on)) in self.pauses.drain() {
+            let _ = go_on.send(());
+            self.shared.forget_pause(&id);
+        }
+    }
+
+    /// Publishes a frame, or keeps it back until what it says is durable. Its number.
+    fn emit(&mut self, frame: Frame) -> u64 {
+        match &mut self.staged {
+            Some(staged) => {
+                staged.push(frame);
+                self.feed.seq() + staged.len() as u64
             }
-            Err(error) => {
-                self.report(&ids, &error);
-                self.mark(&key, RecordStatus::Failed(ids, error.message));
+            None => {
+                self.feed.publish(&frame);
+                self.feed.seq()
             }
         }
-        if self.stop.is_cancelled() {
-            self.queue.clear();
-        }
-        if let Some(next) = self.queue.pop_front() {
-            self.start(next);
+    }
+
+    /// The number of the next frame.
+    fn next_seq(&self) -> u64 {
+        self.feed.seq() + self.staged.as_ref().map_or(0, Vec::len) as u64 + 1
+    }
+
+    /// Publishes what waited.
+    fn unstage(&mut self) {
+        for frame in self.staged.take().into_iter().flatten() {
+            self.feed.publish(&frame);
         }
     }
 
-    /// `length` and `content_filter` are complete answers that say less than the user may think (decision 33).
-    fn warn_if_short(&mut self, ids: &TurnIds, stop_reason: Option<&str>) {
-        let message = match stop_reason {
-            Some("length" | "max_tokens") => {
-                "the answer stops here because it reached the token limit"
+    /// Sets frame numbers aside before they are used up.
+    fn reserve_numbers(&mut self) {
+        if self.next_seq() + NUMBERS / 2 > self.record.seq {
+            self.record.seq = self.next_seq() + NUMBERS;
+            self.push_record();
+        }
+    }
+
+    fn push_record(&mut self) {
+        self.batch.push(Write::Conversation(Box::new(self.record.clone())));
+    }
+
+    /// Hands the batch in without waiting: for what nobody has been promised yet.
+    fn hand_in(&mut self) {
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            // A failure shows at the next commit, which comes behind it.
+            drop(self.shared.outside.store.write(self.row, batch));
+        }
+    }
+
+    /// Hands the batch in and waits until it is durable.
+    async fn commit(&mut self) -> Result<(), Refused> {
+        let batch = std::mem::take(&mut self.batch);
+        let receipt = self.shared.outside.store.write(self.row, batch);
+        match receipt.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::error!(conv_id = %self.record.conv_id, %error, "failed to store a conversation");
+                metrics::counter!("collodi_chat_write_failures_total").increment(1);
+                Err(Refused::Storage)
             }
-            Some("content_filter") => "the provider's content filter stopped the answer",
-            _ => return,
-        };
-        let fields = json!({"stop_reason": stop_reason, "inference_id": ids.inference_id});
-        self.publish_log(&format!("warn-{}", ids.turn_id), "warn", message, &fields);
+            Err(_) => Err(Refused::Unavailable),
+        }
     }
+}
 
-    /// A failed run reaches the user (decision 26).
-    fn report(&mut self, ids: &TurnIds, error: &ModelError) {
-        tracing::warn!(
-            conv_id = %self.id, turn_id = %ids.turn_id, inference_id = %ids.inference_id,
-            code = error.code, %error, "run failed"
-        );
-        let fields = json!({"code": error.code, "retryable": error.retryable, "inference_id": ids.inference_id});
-        self.publish_log(&format!("error-{}", ids.turn_id), "error", &error.message, &fields);
+impl Shared {
+    fn forget_pause(&self, id: &str) {
+        self.pauses.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
     }
+}
 
-    fn publish_log(&mut self, id: &str, level: &str, message: &str, fields: &Value) {
-        self.feed.publish(&Event::log(id, level, message, fields));
-        self.store(id, "log", json!({"level": level, "message": message, "fields": fields}));
+impl Patience {
+    /// How often a quiet conversation looks at the clock.
+    fn shortest(self) -> Duration {
+        const UNUSED: Duration = Duration::from_secs(30);
+        [self.idle, self.evict].into_iter().filter(|p| !p.is_zero()).fold(UNUSED, Duration::min)
     }
+}
 
-    /// Projects an entity and announces it. The announcement has a number of its own, which is the entity's version.
-    fn store(&mut self, id: &str, kind: &'static str, props: Value) {
-        let version = self.feed.next_seq();
-        let entity = self.timeline.upsert(id, kind, props, version, (self.outside.clock)());
-        let event = Event::timeline_upsert(&self.id, entity, version);
-        self.feed.publish(&event);
+fn waiting(prompt: &Prompt) -> Waiting {
+    Waiting {
+        idempotency_key: prompt.idempotency_key.clone(),
+        text: prompt.text.clone(),
+        runtime_key: prompt.runtime.runtime_key.to_string(),
     }
 }

@@ -1,62 +1,105 @@
-//! All conversations of a process: finds the owner of one, or starts it.
+//! All conversations of a process: finds the owner of one, or starts it. What nobody uses is in the store alone.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
+use collodi_profiles::store::{StoreError, StoreErrorKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Outside;
-use crate::conversation::{Attach, Conversation, Mail, Prompt, Refused, Submitted};
+use crate::conversation::{
+    self, Attach, Glance, Mail, Patience, Pause, Prompt, Refused, Shared, Submitted, TurnIds,
+    Waiting,
+};
+use crate::feed::Held;
+use crate::recover::close_interrupted;
+use crate::store::{ChatStore, ConversationFilter, ConversationRecord, TurnFilter, TurnSnapshot};
+use crate::timeline;
 
-/// Most conversations that a process holds.
+/// Most conversations that a process holds in memory at once.
 pub const MAX_CONVERSATIONS: usize = 10_000;
 
-/// The conversations of this process. They live in memory, as long as the process does.
+#[derive(Clone)]
+struct Owner {
+    mail: mpsc::Sender<Mail>,
+    glance: Arc<Mutex<Glance>>,
+}
+
+type Owners = Arc<Mutex<HashMap<String, Owner>>>;
+
+/// The conversations of this process.
 pub struct Conversations {
-    outside: Outside,
-    owners: Mutex<HashMap<String, mpsc::Sender<Mail>>>,
-    tasks: TaskTracker,
-    /// Ends runs that are still going at the end of a graceful stop, and refuses new ones.
-    stop: CancellationToken,
+    shared: Shared,
+    owners: Owners,
 }
 
 impl Conversations {
-    /// None yet.
+    /// Opens the conversations of a store: turns that a dead process left running are closed as interrupted, exactly
+    /// once (decision 23).
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn open(outside: Outside, patience: Patience) -> Result<Self, StoreError> {
+        let store = outside.store.clone();
+        let unfinished = blocking(store.clone(), |store| store.unfinished()).await?;
+        for turn in unfinished {
+            tracing::warn!(
+                conv_id = %turn.record.conv_id, turn_id = %turn.turn.turn_id,
+                "closed a turn that was running when the process ended"
+            );
+            let row = turn.row;
+            let writes = close_interrupted(turn, (outside.clock)(), &*outside.new_id);
+            let closed = store.write(row, writes).await;
+            closed
+                .map_err(|_| StoreError::new(StoreErrorKind::Closed, "the store is closed"))??;
+        }
+        Ok(Self::new(outside, patience))
+    }
+
+    /// The conversations of a store in which no turn was left running; [`Self::open`] makes sure of that.
     #[must_use]
-    pub fn new(outside: Outside) -> Self {
+    pub fn new(outside: Outside, patience: Patience) -> Self {
         Self {
-            outside,
-            owners: Mutex::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            shared: Shared {
+                outside,
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+                patience,
+                pauses: Arc::default(),
+            },
+            owners: Owners::default(),
         }
     }
 
     /// A new id, for conversations and keys that the client did not name.
     #[must_use]
     pub fn new_id(&self) -> String {
-        (self.outside.new_id)()
+        (self.shared.outside.new_id)()
     }
 
     /// Unix milliseconds, now.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
-        (self.outside.clock)()
+        (self.shared.outside.clock)()
     }
 
-    /// Hands in a prompt; the answer says where it stands, the stream follows on the sockets.
+    /// The database behind, for readiness and reads.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn ChatStore> {
+        &self.shared.outside.store
+    }
+
+    /// Hands in a prompt; the answer says where it stands, and is given when that is durable. The stream follows on the
+    /// sockets.
     ///
     /// # Errors
-    /// A full queue, a key of another prompt, a server that stops.
+    /// A full queue, a key of another prompt, a server that stops, a database that fails.
     pub async fn submit(&self, conv_id: &str, prompt: Prompt) -> Result<Submitted, Refused> {
-        let (answer, answered) = oneshot::channel();
-        self.post(conv_id, Mail::Submit(prompt, answer)).await?;
-        answered.await.map_err(|_| Refused::Unavailable)?
+        self.ask(conv_id, |answer| Mail::Submit(Box::new(prompt), answer)).await?
     }
 
     /// Adds a socket and returns its frames, hello first. The channel closes when the socket falls too far behind.
@@ -68,147 +111,237 @@ impl Conversations {
         conv_id: &str,
         attach: Attach,
     ) -> Result<mpsc::Receiver<Bytes>, Refused> {
-        let (answer, answered) = oneshot::channel();
-        self.post(conv_id, Mail::Attach(attach, answer)).await?;
-        answered.await.map_err(|_| Refused::Unavailable)
+        self.ask(conv_id, |answer| Mail::Attach(attach, answer)).await
     }
 
-    /// Brings a letter to the owner, or to the next one if that is just leaving.
-    async fn post(&self, conv_id: &str, mut mail: Mail) -> Result<(), Refused> {
+    /// The snapshot of a timeline as JSON text; asking for one never creates a conversation.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn timeline(
+        &self,
+        conv_id: &str,
+        since: u64,
+        limit: usize,
+    ) -> Result<String, StoreError> {
+        // Everything that a socket has seen must be in it.
+        self.ask_present(conv_id, Mail::Settle).await;
+        let id = conv_id.to_owned();
+        let store = self.store().clone();
+        let page = blocking(store, move |store| store.timeline(&id, since, limit)).await?;
+        Ok(timeline::snapshot(conv_id, &page, self.now_ms()))
+    }
+
+    /// Stops the run of a conversation, also before its first token.
+    ///
+    /// # Errors
+    /// Nothing runs, or nobody knows the conversation.
+    pub async fn cancel(&self, conv_id: &str) -> Result<TurnIds, Refused> {
+        match self.ask_present(conv_id, Mail::Cancel).await {
+            Some(cancelled) => cancelled,
+            None if self.is_stored(conv_id).await? => Err(Refused::NoActiveRun),
+            None => Err(Refused::NotFound),
+        }
+    }
+
+    /// The prompts that wait.
+    ///
+    /// # Errors
+    /// Nobody knows the conversation.
+    pub async fn queue(&self, conv_id: &str) -> Result<Vec<Waiting>, Refused> {
+        match self.ask_present(conv_id, Mail::Queue).await {
+            Some(waiting) => Ok(waiting),
+            None if self.is_stored(conv_id).await? => Ok(Vec::new()),
+            None => Err(Refused::NotFound),
+        }
+    }
+
+    /// Takes a prompt out of the queue; its key is forgotten.
+    ///
+    /// # Errors
+    /// No such prompt waits.
+    pub async fn dequeue(&self, conv_id: &str, key: &str) -> Result<(), Refused> {
+        let mail = |answer| Mail::Dequeue(key.to_owned(), answer);
+        self.ask_present(conv_id, mail).await.unwrap_or(Err(Refused::NotQueued))
+    }
+
+    /// Names a conversation.
+    ///
+    /// # Errors
+    /// Nobody knows it, or the database fails.
+    pub async fn rename(&self, conv_id: &str, title: String) -> Result<(), Refused> {
+        self.ask(conv_id, |answer| Mail::Title(title, answer)).await?
+    }
+
+    /// Deletes a conversation with everything in it.
+    ///
+    /// # Errors
+    /// A run is active, nobody knows it, or the database fails.
+    pub async fn delete(&self, conv_id: &str) -> Result<(), Refused> {
+        self.ask(conv_id, Mail::Delete).await?
+    }
+
+    /// Stored conversations, the latest activity first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn list(
+        &self,
+        filter: ConversationFilter,
+    ) -> Result<Vec<ConversationRecord>, StoreError> {
+        blocking(self.store().clone(), move |store| store.conversations(&filter)).await
+    }
+
+    /// Conversations in memory, by id.
+    #[must_use]
+    pub fn glances(&self) -> HashMap<String, Glance> {
+        let owners = self.lock();
+        let glance =
+            |owner: &Owner| owner.glance.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        owners
+            .iter()
+            .filter(|(_, owner)| !owner.mail.is_closed())
+            .map(|(id, owner)| (id.clone(), glance(owner)))
+            .collect()
+    }
+
+    /// The frames that a conversation in memory still holds.
+    pub async fn held(&self, conv_id: &str) -> Option<Vec<Held>> {
+        self.ask_present(conv_id, Mail::Held).await
+    }
+
+    /// Turns step mode on or off; the session.
+    pub async fn step_mode(&self, conv_id: &str, on: bool) -> Option<String> {
+        self.ask_present(conv_id, |answer| Mail::StepMode(on, answer)).await
+    }
+
+    /// The conversation in memory that has a session.
+    #[must_use]
+    pub fn of_session(&self, session_id: &str) -> Option<String> {
+        let found = self.glances().into_iter().find(|(_, glance)| glance.session_id == session_id);
+        found.map(|(conv_id, _)| conv_id)
+    }
+
+    /// The conversation that an open pause belongs to.
+    #[must_use]
+    pub fn of_pause(&self, pause_id: &str) -> Option<String> {
+        let pauses = self.shared.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.get(pause_id).cloned()
+    }
+
+    /// Ends a pause of step mode.
+    pub async fn go_on(&self, conv_id: &str, pause_id: &str) -> Option<Pause> {
+        let mail = |answer| Mail::Continue(pause_id.to_owned(), answer);
+        self.ask_present(conv_id, mail).await.flatten()
+    }
+
+    /// Snapshots of turns, newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn turns(&self, filter: TurnFilter) -> Result<Vec<TurnSnapshot>, StoreError> {
+        let _ = self.store().settled().await;
+        blocking(self.store().clone(), move |store| store.turns(&filter)).await
+    }
+
+    async fn is_stored(&self, conv_id: &str) -> Result<bool, Refused> {
+        let id = conv_id.to_owned();
+        let loaded = blocking(self.store().clone(), move |store| store.load(&id)).await;
+        loaded.map(|loaded| loaded.is_some()).map_err(|_| Refused::Storage)
+    }
+
+    /// How many are in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether none is in memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Refuses new prompts and waits for running answers, at most `patience`; those still running then are interrupted
+    /// and say so. Everything is stored when this returns.
+    pub async fn close(&self, patience: Duration) {
+        self.lock().clear();
+        self.shared.tasks.close();
+        if tokio::time::timeout(patience, self.shared.tasks.wait()).await.is_err() {
+            self.shared.stop.cancel();
+            self.shared.tasks.wait().await;
+        }
+        let _ = self.store().settled().await;
+    }
+
+    /// Asks the owner, or the next one if that is just leaving.
+    async fn ask<T>(
+        &self,
+        conv_id: &str,
+        mail: impl FnOnce(oneshot::Sender<T>) -> Mail,
+    ) -> Result<T, Refused> {
+        let (answer, answered) = oneshot::channel();
+        let mut mail = mail(answer);
         loop {
             let owner = self.owner(conv_id).ok_or(Refused::Unavailable)?;
             match owner.send(mail).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return answered.await.map_err(|_| Refused::Unavailable),
                 Err(returned) => mail = returned.0,
             }
         }
     }
 
-    /// The snapshot of a timeline; asking for one never creates a conversation.
-    pub async fn timeline(&self, conv_id: &str, since: u64, limit: usize) -> Value {
-        let unknown = || {
-            let now = (self.outside.clock)();
-            crate::timeline::Timeline::default().snapshot(conv_id, since, limit, now)
-        };
-        let owner = self.owners().get(conv_id).cloned();
-        let Some(owner) = owner else { return unknown() };
+    /// Asks the owner if there is one.
+    async fn ask_present<T>(
+        &self,
+        conv_id: &str,
+        mail: impl FnOnce(oneshot::Sender<T>) -> Mail,
+    ) -> Option<T> {
+        let owner = self.lock().get(conv_id)?.mail.clone();
         let (answer, answered) = oneshot::channel();
-        if owner.send(Mail::Timeline { since, limit, answer }).await.is_err() {
-            return unknown();
-        }
-        answered.await.unwrap_or_else(|_| unknown())
+        owner.send(mail(answer)).await.ok()?;
+        answered.await.ok()
     }
 
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.owners().len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.owners().is_empty()
-    }
-
-    /// Refuses new prompts and waits for running answers, at most `patience`; those still running then are interrupted
-    /// and say so.
-    pub async fn close(&self, patience: Duration) {
-        self.owners().clear();
-        self.tasks.close();
-        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
-            self.stop.cancel();
-            self.tasks.wait().await;
-        }
-    }
-
-    fn owners(&self) -> std::sync::MutexGuard<'_, HashMap<String, mpsc::Sender<Mail>>> {
-        self.owners.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Owner>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn owner(&self, conv_id: &str) -> Option<mpsc::Sender<Mail>> {
-        let mut owners = self.owners();
-        if let Some(owner) = owners.get(conv_id).filter(|owner| !owner.is_closed()) {
-            return Some(owner.clone());
+        let mut owners = self.lock();
+        if let Some(owner) = owners.get(conv_id).filter(|owner| !owner.mail.is_closed()) {
+            return Some(owner.mail.clone());
         }
-        if self.tasks.is_closed() {
+        if self.shared.tasks.is_closed() || owners.len() >= MAX_CONVERSATIONS {
             return None;
         }
-        if owners.len() >= MAX_CONVERSATIONS {
-            owners.retain(|_, owner| !owner.is_closed());
-            if owners.len() >= MAX_CONVERSATIONS {
-                return None;
+        let (mail, mailbox) = mpsc::channel(64);
+        let glance = Arc::new(Mutex::new(Glance::default()));
+        owners.insert(conv_id.to_owned(), Owner { mail: mail.clone(), glance: glance.clone() });
+        let (id, shared, all) = (conv_id.to_owned(), self.shared.clone(), self.owners.clone());
+        self.shared.tasks.spawn(async move {
+            match conversation::load(id.clone(), shared, glance).await {
+                Ok(conversation) => conversation.serve(mailbox).await,
+                Err(error) => {
+                    tracing::error!(conv_id = id, %error, "failed to load a conversation");
+                    drop(mailbox);
+                }
             }
-        }
-        let (owner, mailbox) = mpsc::channel(64);
-        let conversation = Conversation::new(
-            conv_id.to_owned(),
-            self.outside.clone(),
-            self.tasks.clone(),
-            self.stop.clone(),
-        );
-        self.tasks.spawn(conversation.serve(mailbox));
-        owners.insert(conv_id.to_owned(), owner.clone());
-        Some(owner)
+            // Unless the next owner has taken the place already.
+            let mut owners = all.lock().unwrap_or_else(PoisonError::into_inner);
+            if owners.get(&id).is_some_and(|owner| owner.mail.is_closed()) {
+                owners.remove(&id);
+            }
+        });
+        Some(mail)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-
-    use collodi_profiles::profile::resolve::EffectiveProfile;
-
-    use crate::feed::Dialect;
-    use crate::model::{Model, ModelError, Models};
-
-    struct NoModels;
-
-    impl Models for NoModels {
-        fn model(&self, _: &EffectiveProfile) -> Result<Arc<dyn Model>, ModelError> {
-            Err(ModelError::new("none", "no models here"))
-        }
-    }
-
-    fn conversations() -> Conversations {
-        Conversations::new(Outside {
-            clock: Arc::new(|| 1),
-            new_id: Arc::new(|| "id".into()),
-            models: Arc::new(NoModels),
-        })
-    }
-
-    fn look() -> Attach {
-        Attach { dialect: Dialect::Cumulative, runtime_key: "default".into(), since_seq: None }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn looking_at_a_conversation_does_not_make_one() {
-        let conversations = conversations();
-        let inbox = conversations.attach("c", look()).await.unwrap();
-        tokio::time::sleep(Duration::from_mins(2)).await;
-        assert!(!conversations.owners()["c"].is_closed(), "a socket is there");
-        drop(inbox);
-        let owner = conversations.owners()["c"].clone();
-        owner.closed().await;
-        assert!(conversations.attach("c", look()).await.is_ok(), "it may come back");
-    }
-
-    #[tokio::test]
-    async fn there_is_a_bound_and_what_is_gone_makes_room() {
-        let conversations = conversations();
-        let mut inboxes = Vec::new();
-        for n in 0..MAX_CONVERSATIONS {
-            inboxes.push(conversations.attach(&n.to_string(), look()).await.unwrap());
-        }
-        assert_eq!(
-            conversations.attach("one more", look()).await.unwrap_err(),
-            Refused::Unavailable
-        );
-        let (owner, mailbox) = mpsc::channel(1);
-        drop(mailbox);
-        conversations.owners().insert("0".into(), owner);
-        assert!(conversations.attach("one more", look()).await.is_ok());
-    }
+/// Reads from the store on a thread for blocking work.
+async fn blocking<T: Send + 'static>(
+    store: Arc<dyn ChatStore>,
+    read: impl FnOnce(&dyn ChatStore) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let read = tokio::task::spawn_blocking(move || read(&*store)).await;
+    read.map_err(|error| StoreError::new(StoreErrorKind::Other, error.to_string()))?
 }

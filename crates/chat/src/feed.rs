@@ -23,21 +23,53 @@ pub enum Dialect {
     Incremental,
 }
 
+/// What one event is to each dialect.
+#[derive(Debug)]
+pub enum Frame {
+    /// The same.
+    Same(Event),
+    /// Another form under the same number.
+    Both {
+        /// With the whole text so far.
+        cumulative: Event,
+        /// With the new text alone.
+        incremental: Event,
+    },
+    /// Nothing to incremental sockets: they have it by their deltas (decision 24).
+    Contract(Event),
+}
+
 /// A frame as both dialects send it; the bytes are shared by all sockets.
 #[derive(Debug, Clone)]
 struct Encoded {
     seq: u64,
+    kind: &'static str,
     cumulative: Bytes,
-    incremental: Bytes,
+    incremental: Option<Bytes>,
 }
 
 impl Encoded {
-    fn of(&self, dialect: Dialect) -> &Bytes {
+    fn is_event(&self) -> bool {
+        self.kind != "timeline.upsert"
+    }
+
+    fn of(&self, dialect: Dialect) -> Option<&Bytes> {
         match dialect {
-            Dialect::Cumulative => &self.cumulative,
-            Dialect::Incremental => &self.incremental,
+            Dialect::Cumulative => Some(&self.cumulative),
+            Dialect::Incremental => self.incremental.as_ref(),
         }
     }
+}
+
+/// A frame that is still held, for the debug API.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Its number.
+    pub seq: u64,
+    /// Its type.
+    pub kind: &'static str,
+    /// As contract clients got it.
+    pub text: Bytes,
 }
 
 struct Watcher {
@@ -51,39 +83,66 @@ pub struct Feed {
     seq: u64,
     ring: VecDeque<Encoded>,
     ring_bytes: usize,
+    ring_events: usize,
     watchers: Vec<Watcher>,
 }
 
 impl Feed {
-    /// The number of the next frame.
+    /// Goes on behind `seq`.
     #[must_use]
-    pub fn next_seq(&self) -> u64 {
-        self.seq + 1
+    pub fn after(seq: u64) -> Self {
+        Self { seq, ..Self::default() }
     }
 
-    /// Publishes the same frame in both dialects.
-    pub fn publish(&mut self, event: &Event) {
-        let bytes = Bytes::from(event.encode(Some(self.next_seq())));
-        self.push(bytes.clone(), bytes);
+    /// The number of the newest frame.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
     }
 
-    /// Publishes a frame that differs by dialect, under one number.
-    pub fn publish_both(&mut self, cumulative: &Event, incremental: &Event) {
-        let seq = Some(self.next_seq());
-        self.push(cumulative.encode(seq).into(), incremental.encode(seq).into());
-    }
-
-    fn push(&mut self, cumulative: Bytes, incremental: Bytes) {
+    /// Publishes a frame: one encoding for each dialect, shared by all sockets.
+    pub fn publish(&mut self, frame: &Frame) {
         self.seq += 1;
-        let encoded = Encoded { seq: self.seq, cumulative, incremental };
-        self.watchers
-            .retain(|watcher| watcher.outbox.try_send(encoded.of(watcher.dialect).clone()).is_ok());
+        let seq = Some(self.seq);
+        let (kind, cumulative, incremental) = match frame {
+            Frame::Same(event) => {
+                let bytes = Bytes::from(event.encode(seq));
+                (event.kind, bytes.clone(), Some(bytes))
+            }
+            Frame::Both { cumulative, incremental } => {
+                let bytes = Bytes::from(cumulative.encode(seq));
+                (cumulative.kind, bytes, Some(incremental.encode(seq).into()))
+            }
+            Frame::Contract(event) => (event.kind, event.encode(seq).into(), None),
+        };
+        let encoded = Encoded { seq: self.seq, kind, cumulative, incremental };
+        self.watchers.retain(|watcher| match encoded.of(watcher.dialect) {
+            Some(bytes) => watcher.outbox.try_send(bytes.clone()).is_ok(),
+            None => !watcher.outbox.is_closed(),
+        });
         self.ring_bytes += encoded.cumulative.len();
+        self.ring_events += usize::from(encoded.is_event());
         self.ring.push_back(encoded);
         while self.ring.len() > RING_FRAMES || self.ring_bytes > RING_BYTES {
             let Some(oldest) = self.ring.pop_front() else { break };
             self.ring_bytes -= oldest.cumulative.len();
+            self.ring_events -= usize::from(oldest.is_event());
         }
+    }
+
+    /// How many frames are held that are no `timeline.upsert`; counted as they come and go (D53).
+    #[must_use]
+    pub fn held_events(&self) -> usize {
+        self.ring_events
+    }
+
+    /// Frames that are still held, oldest first.
+    pub fn held(&self) -> impl Iterator<Item = Held> {
+        self.ring.iter().map(|frame| Held {
+            seq: frame.seq,
+            kind: frame.kind,
+            text: frame.cumulative.clone(),
+        })
     }
 
     /// Adds a socket: `hello` first, then what it missed since `since_seq` if that is still held, else `resync`.
@@ -103,7 +162,9 @@ impl Feed {
                 let _ = outbox.try_send(resync.encode(None).into());
             } else {
                 for frame in self.ring.iter().filter(|frame| frame.seq > since) {
-                    let _ = outbox.try_send(frame.of(dialect).clone());
+                    if let Some(bytes) = frame.of(dialect) {
+                        let _ = outbox.try_send(bytes.clone());
+                    }
                 }
             }
         }
@@ -123,8 +184,8 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    fn event(n: usize) -> Event {
-        Event::log(&format!("l{n}"), "info", "x", &Value::Null)
+    fn event(n: usize) -> Frame {
+        Frame::Same(Event::log(&format!("l{n}"), "info", "x", &Value::Null))
     }
 
     fn kinds_and_seqs(inbox: &mut mpsc::Receiver<Bytes>) -> Vec<(String, u64)> {

@@ -60,36 +60,109 @@ impl Event {
         Self { kind: "chat.message", id: user_entity_id(turn_id), data, metadata: None }
     }
 
-    /// A model begins to answer.
+    /// A model begins to answer, or to think.
     #[must_use]
-    pub fn llm_start(message_id: &str, metadata: Value) -> Self {
-        let data = json!({"id": message_id, "role": "assistant"});
-        Self { kind: "llm.start", id: message_id.into(), data, metadata: Some(metadata) }
+    pub fn llm_start(id: &str, voice: Voice, metadata: Value) -> Self {
+        let data = json!({"id": id, "role": voice.role()});
+        Self {
+            kind: voice.pick("llm.start", "llm.thinking.start"),
+            id: id.into(),
+            data,
+            metadata: Some(metadata),
+        }
     }
 
     /// More text. `cumulative` is the whole text so far, for contract clients.
     #[must_use]
     pub fn llm_delta(
-        message_id: &str,
+        id: &str,
+        voice: Voice,
         delta: &str,
         cumulative: Option<&str>,
         metadata: Value,
     ) -> Self {
-        let mut data = json!({"id": message_id, "delta": delta});
+        let mut data = json!({"id": id, "delta": delta});
         if let Some(text) = cumulative {
             data["cumulative"] = text.into();
         }
-        Self { kind: "llm.delta", id: message_id.into(), data, metadata: Some(metadata) }
+        Self {
+            kind: voice.pick("llm.delta", "llm.thinking.delta"),
+            id: id.into(),
+            data,
+            metadata: Some(metadata),
+        }
     }
 
     /// The message is complete, or will not be.
     #[must_use]
-    pub fn llm_final(message_id: &str, text: &str, metadata: Value) -> Self {
-        let mut data = json!({"id": message_id});
+    pub fn llm_final(id: &str, text: &str, metadata: Value) -> Self {
+        let mut data = json!({"id": id});
         if !text.is_empty() {
             data["text"] = text.into();
         }
-        Self { kind: "llm.final", id: message_id.into(), data, metadata: Some(metadata) }
+        Self { kind: "llm.final", id: id.into(), data, metadata: Some(metadata) }
+    }
+
+    /// The thought is over.
+    #[must_use]
+    pub fn thinking_final(id: &str) -> Self {
+        Self { kind: "llm.thinking.final", id: id.into(), data: json!({"id": id}), metadata: None }
+    }
+
+    /// What was thought, in short.
+    #[must_use]
+    pub fn thinking_summary(id: &str, text: &str, metadata: Value) -> Self {
+        let data = json!({"id": id, "text": text});
+        Self { kind: "llm.thinking.summary", id: id.into(), data, metadata: Some(metadata) }
+    }
+
+    /// The model asks for a tool.
+    #[must_use]
+    pub fn tool_start(id: &str, name: &str, input: &Value) -> Self {
+        let mut data = json!({"id": id, "name": name});
+        if input.as_object().is_some_and(|input| !input.is_empty()) {
+            data["input"] = input.clone();
+        }
+        Self { kind: "tool.start", id: id.into(), data, metadata: None }
+    }
+
+    /// The tool runs.
+    #[must_use]
+    pub fn tool_delta(id: &str, input: &Value) -> Self {
+        let input = if input.is_object() { input.clone() } else { json!({}) };
+        let data = json!({"id": id, "patch": {"exec": true, "input": input}});
+        Self { kind: "tool.delta", id: id.into(), data, metadata: None }
+    }
+
+    /// What the tool gave, as text that may hold JSON.
+    #[must_use]
+    pub fn tool_result(id: &str, result: &str, custom_kind: &str) -> Self {
+        let mut data = json!({"id": id, "result": result});
+        if !custom_kind.is_empty() {
+            data["customKind"] = custom_kind.into();
+        }
+        Self { kind: "tool.result", id: id.into(), data, metadata: None }
+    }
+
+    /// The tool is done, well or not.
+    #[must_use]
+    pub fn tool_done(id: &str) -> Self {
+        Self { kind: "tool.done", id: id.into(), data: json!({"id": id}), metadata: None }
+    }
+
+    /// The agent mode was looked at, and perhaps changed.
+    #[must_use]
+    pub fn agent_mode(id: &str, props: &Value) -> Self {
+        let data = json!({"id": id, "title": props["title"], "data": props["data"]});
+        Self { kind: "agent.mode", id: id.into(), data, metadata: None }
+    }
+
+    /// Step mode waits.
+    #[must_use]
+    pub fn debugger_pause(id: &str, props: &Value) -> Self {
+        let mut data = props.clone();
+        data["id"] = id.into();
+        Self { kind: "debugger.pause", id: id.into(), data, metadata: None }
     }
 
     /// A failure that the user sees (decision 26), or a remark (decision 33).
@@ -130,6 +203,30 @@ impl Event {
             id: format!("ws.resync:{conv_id}:{now_ms}"),
             data,
             metadata: None,
+        }
+    }
+}
+
+/// Who speaks in a message of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    /// The answer.
+    Assistant,
+    /// What it thinks on the way.
+    Thinking,
+}
+
+impl Voice {
+    /// The role of its message.
+    #[must_use]
+    pub fn role(self) -> &'static str {
+        self.pick("assistant", "thinking")
+    }
+
+    fn pick(self, assistant: &'static str, thinking: &'static str) -> &'static str {
+        match self {
+            Self::Assistant => assistant,
+            Self::Thinking => thinking,
         }
     }
 }

@@ -4,36 +4,58 @@ use std::sync::Arc;
 
 use collodi_profiles::profile::resolve::EffectiveProfile;
 use futures_util::stream::BoxStream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::turn::Block;
+use crate::tool::ToolSpec;
+use crate::turn::{Block, Blocks};
 
 /// One call: the context and what it runs under.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// The runtime of the turn.
     pub runtime: Arc<EffectiveProfile>,
-    /// The context, the system block first.
-    pub blocks: Vec<Block>,
+    /// The context as the middlewares left it.
+    pub blocks: Blocks,
+    /// The tools that the model may ask for, by name.
+    pub tools: Vec<ToolSpec>,
+    /// Whether it may ask for several at once.
+    pub parallel_tools: bool,
 }
 
 /// What a model says while it answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Event {
     /// More of the answer's text.
     Text(String),
+    /// It thinks.
+    Thinking(Thinking),
+    /// A part of the answer is complete, in the provider's order: text, a call of a tool, reasoning.
+    Block(Block),
+    /// Tokens as far as they are known.
+    Usage(Usage),
     /// Complete, by the provider's own end mark (decision 33).
     Done {
         /// `stop`, `length`, ...; absent when the provider gave none.
         stop_reason: Option<String>,
-        /// As the provider reported it.
-        usage: Option<Usage>,
     },
 }
 
+/// A phase of thinking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Thinking {
+    /// It begins; a second beginning goes on with the same message.
+    Started,
+    /// More of it.
+    Text(String),
+    /// It ends.
+    Ended,
+    /// The whole summary, after the fact.
+    Summary(String),
+}
+
 /// Tokens as the provider counted them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Usage {
     /// Of the prompt.
     #[serde(skip_serializing_if = "is_zero")]
@@ -44,6 +66,12 @@ pub struct Usage {
     /// Of the prompt, read from the provider's cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub cached_tokens: u32,
+    /// Of the prompt, written to the provider's cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_creation_input_tokens: u32,
+    /// Of the prompt, read from the provider's cache, where it is counted apart.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_read_input_tokens: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -51,11 +79,12 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-/// Why a model did not answer, or not to the end.
+/// Why a model did not answer, or not to the end; also the reason of any other failed run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ModelError {
-    /// A stable word: `missing_key`, `refused`, `rate_limited`, `timeout`, `cut`, `protocol`, `unreachable`, `panic`.
+    /// A stable word: `missing_key`, `refused`, `rate_limited`, `timeout`, `cut`, `protocol`, `unreachable`, `panic`,
+    /// `cancelled`, `interrupted`, `max_iterations`, `tool`, `storage`.
     pub code: &'static str,
     /// For the user: plain, without secrets.
     pub message: String,
@@ -82,6 +111,9 @@ impl ModelError {
 pub trait Model: Send + Sync {
     /// Its name, as it is shown and stored.
     fn name(&self) -> String;
+
+    /// The wire format, as it is stored: what one provider wrote is replayed to the same only.
+    fn provider(&self) -> &'static str;
 
     /// Calls it. The stream ends after `Done` or the first error; one that just ends is a failed call.
     fn call(&self, call: Call) -> BoxStream<'static, Result<Event, ModelError>>;

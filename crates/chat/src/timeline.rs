@@ -1,163 +1,145 @@
 //! The timeline: the UI-shaped view of a conversation, projected from its frames (chapter 30 §3). Pure.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use collodi_profiles::json::Object;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// One entity, in the protobuf JSON shape that clients read (64-bit integers are strings).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entity {
     /// Unique in the conversation.
     pub id: String,
-    /// `message`, `log`, ...
-    pub kind: &'static str,
+    /// `message`, `tool_call`, `tool_result`, `log`, `agent_mode`, `debugger_pause`, ...
+    pub kind: String,
     /// Unix milliseconds of its first version.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "as_text")]
     pub created_at_ms: i64,
     /// Unix milliseconds of this version.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "as_text")]
     pub updated_at_ms: i64,
     /// What clients show.
     pub props: Value,
     /// The number of the frame that announced it.
     #[serde(skip)]
     pub version: u64,
+    /// Its place among the others: the number of the frame that first announced it (D23).
+    #[serde(skip)]
+    pub place: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn as_text<S: serde::Serializer>(ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(ms)
-}
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de};
 
-/// The entities of one conversation.
-#[derive(Debug, Default)]
-pub struct Timeline {
-    entities: BTreeMap<String, Entity>,
-}
-
-impl Timeline {
-    /// Sets an entity and returns it as it is now; its creation time stays that of its first version.
-    pub fn upsert(
-        &mut self,
-        id: &str,
-        kind: &'static str,
-        props: Value,
-        version: u64,
-        now_ms: i64,
-    ) -> &Entity {
-        let created_at_ms = self.entities.get(id).map_or(now_ms, |old| old.created_at_ms);
-        let entity = Entity {
-            id: id.to_owned(),
-            kind,
-            created_at_ms,
-            updated_at_ms: now_ms.max(created_at_ms),
-            props,
-            version,
-        };
-        let slot = self.entities.entry(id.to_owned());
-        slot.insert_entry(entity).into_mut()
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub(super) fn serialize<S: Serializer>(ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(ms)
     }
 
-    /// Whether the entity exists.
-    #[must_use]
-    pub fn contains(&self, id: &str) -> bool {
-        self.entities.contains_key(id)
-    }
-
-    /// The highest version, 0 while empty.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.entities.values().map(|entity| entity.version).max().unwrap_or(0)
-    }
-
-    /// The snapshot of `/api/timeline`: entities above `since`, oldest first, at most `limit`.
-    ///
-    /// A `since` above the conversation's version answers everything (decision 22). A cut snapshot reports the highest
-    /// version that a client may continue from without missing what was cut.
-    #[must_use]
-    pub fn snapshot(&self, conv_id: &str, since: u64, limit: usize, now_ms: i64) -> Value {
-        let version = self.version();
-        let since = if since > version { 0 } else { since };
-        let mut wanted: Vec<&Entity> =
-            self.entities.values().filter(|e| e.version > since).collect();
-        wanted.sort_by_key(|entity| entity.version);
-        let cut = wanted.len() > limit;
-        wanted.truncate(limit);
-        let version =
-            if cut { wanted.last().map_or(since, |entity| entity.version) } else { version };
-        wanted.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
-        let mut snapshot = json!({"convId": conv_id, "serverTimeMs": now_ms.to_string()});
-        if version > 0 {
-            snapshot["version"] = version.to_string().into();
-        }
-        if !wanted.is_empty() {
-            snapshot["entities"] = json!(wanted);
-        }
-        snapshot
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
 /// The props of a message.
 #[must_use]
-pub fn message_props(
-    role: &str,
-    content: &str,
-    streaming: bool,
-    metadata: &Map<String, Value>,
-) -> Value {
+pub fn message_props(role: &str, content: &str, streaming: bool, metadata: &Object) -> Value {
     json!({"schemaVersion": 1, "role": role, "content": content, "streaming": streaming, "metadata": metadata})
+}
+
+/// The props of a call of a tool; `outcome` is absent while it runs.
+#[must_use]
+pub fn tool_call_props(name: &str, input: &Value, outcome: Option<Result<(), &str>>) -> Value {
+    let (status, progress, done) = match outcome {
+        None => ("running", 0, false),
+        Some(Ok(())) => ("completed", 1, true),
+        Some(Err(_)) => ("error", 1, true),
+    };
+    let mut props = json!({"schemaVersion": 1, "name": name, "input": input, "status": status,
+        "progress": progress, "done": done});
+    if let Some(Err(error)) = outcome {
+        props["error"] = error.into();
+    }
+    props
+}
+
+/// The props of a result of a tool: `raw` is its text.
+#[must_use]
+pub fn tool_result_props(call_id: &str, raw: &str, error: &str, custom_kind: &str) -> Value {
+    let parsed = serde_json::from_str::<Value>(raw).ok().filter(Value::is_object);
+    json!({"schemaVersion": 1, "toolCallId": call_id, "result": parsed.unwrap_or_else(|| json!({"raw": raw})),
+        "error": error, "resultRaw": raw, "customKind": custom_kind})
+}
+
+/// The snapshot of `/api/timeline`: protobuf JSON, zero values left out.
+#[must_use]
+pub fn snapshot(conv_id: &str, page: &crate::store::TimelinePage, now_ms: i64) -> String {
+    let mut out = String::with_capacity(128 + page.entities.iter().map(String::len).sum::<usize>());
+    out.push_str("{\"convId\":");
+    out.push_str(&Value::from(conv_id).to_string());
+    if page.version > 0 {
+        out.push_str(&format!(",\"version\":\"{}\"", page.version));
+    }
+    out.push_str(&format!(",\"serverTimeMs\":\"{now_ms}\""));
+    if !page.entities.is_empty() {
+        out.push_str(",\"entities\":[");
+        for (n, entity) in page.entities.iter().enumerate() {
+            if n > 0 {
+                out.push(',');
+            }
+            out.push_str(entity);
+        }
+        out.push(']');
+    }
+    out.push_str("}\n");
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn filled() -> Timeline {
-        let mut timeline = Timeline::default();
-        timeline.upsert("b", "message", json!({}), 2, 100);
-        timeline.upsert("a", "message", json!({}), 4, 100);
-        timeline.upsert("b", "message", json!({"x": 1}), 6, 150);
-        timeline
-    }
-
-    fn ids(snapshot: &Value) -> Vec<&str> {
-        snapshot["entities"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|e| e["id"].as_str())
-            .collect()
-    }
+    use crate::store::TimelinePage;
 
     #[test]
     fn snapshots_are_protobuf_json() {
-        let snapshot = filled().snapshot("c", 0, 10, 200);
-        assert_eq!(ids(&snapshot), ["a", "b"]);
-        assert_eq!(snapshot["version"], "6");
-        assert_eq!(snapshot["serverTimeMs"], "200");
+        let entity = Entity {
+            id: "b".into(),
+            kind: "message".into(),
+            created_at_ms: 100,
+            updated_at_ms: 150,
+            props: json!({"x": 1}),
+            version: 6,
+            place: 2,
+        };
+        let text = serde_json::to_string(&entity).unwrap();
+        let page = TimelinePage { version: 6, entities: vec![text.clone()] };
+        let read: Value = serde_json::from_str(&snapshot("c\"", &page, 200)).unwrap();
         assert_eq!(
-            snapshot["entities"][1],
-            json!({"id": "b", "kind": "message", "createdAtMs": "100", "updatedAtMs": "150", "props": {"x": 1}})
+            read,
+            json!({"convId": "c\"", "version": "6", "serverTimeMs": "200", "entities": [
+                {"id": "b", "kind": "message", "createdAtMs": "100", "updatedAtMs": "150", "props": {"x": 1}}]})
         );
+        let back: Entity = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.created_at_ms, back.props), (100, json!({"x": 1})));
         assert_eq!(
-            Timeline::default().snapshot("c", 0, 10, 1),
-            json!({"convId": "c", "serverTimeMs": "1"})
+            snapshot("c", &TimelinePage::default(), 1),
+            "{\"convId\":\"c\",\"serverTimeMs\":\"1\"}\n"
         );
     }
 
     #[test]
-    fn since_is_exclusive_and_one_from_another_life_answers_everything() {
-        assert_eq!(ids(&filled().snapshot("c", 4, 10, 0)), ["b"]);
-        assert_eq!(ids(&filled().snapshot("c", 6, 10, 0)), Vec::<&str>::new());
-        assert_eq!(ids(&filled().snapshot("c", 7, 10, 0)), ["a", "b"]);
+    fn c30_d33_failed_tools_say_so() {
+        let props = tool_call_props("calc", &json!({"a": 1}), Some(Err("division by zero")));
+        assert_eq!((&props["status"], &props["done"]), (&json!("error"), &json!(true)));
+        assert_eq!(props["error"], "division by zero");
+        let ok = tool_call_props("calc", &Value::Null, Some(Ok(())));
+        assert_eq!((&ok["status"], ok.get("error")), (&json!("completed"), None));
     }
 
     #[test]
-    fn a_cut_snapshot_says_where_to_go_on() {
-        let cut = filled().snapshot("c", 0, 1, 0);
-        assert_eq!((ids(&cut), &cut["version"]), (vec!["a"], &json!("4")));
-        assert_eq!(ids(&filled().snapshot("c", 4, 1, 0)), ["b"]);
+    fn results_show_objects_as_objects_and_the_rest_raw() {
+        let result = |raw| tool_result_props("c", raw, "", "")["result"].clone();
+        assert_eq!(result("{\"result\":5}"), json!({"result": 5}));
+        assert_eq!(result("5"), json!({"raw": "5"}));
     }
 }

@@ -2,18 +2,20 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use collodi_api::access::Access;
 use collodi_api::{App, Mount, Release};
+use collodi_chat::conversation::Patience;
 use collodi_chat::{Conversations, Outside};
 use collodi_models::Providers;
 use collodi_profiles::registry::{Clock, Options};
 use collodi_profiles::{Author, Registry, RegistrySlug};
-use collodi_store::SqliteProfiles;
 use collodi_store::lock::Lock;
+use collodi_store::{SqliteChats, SqliteProfiles};
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -78,19 +80,35 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     let providers = Providers::new(config.settings.clone(), keys, local, pace)
         .map_err(|e| anyhow!("set up providers: {e}"))?;
     let model = providers.describe();
-    let outside = Outside { clock, new_id: Arc::new(new_id), models: Arc::new(providers) };
+    let store = Arc::new(SqliteChats::open(&chat_path)?);
+    let outside = Outside {
+        clock,
+        new_id: Arc::new(new_id),
+        models: Arc::new(providers),
+        toolbox: Arc::new(toolbox(&config)?),
+        store,
+    };
     let mount = Mount {
         root: config.root(),
         insecure_cookies: config.values.insecure_cookies,
         ..Mount::default()
     };
-    let conversations = Arc::new(Conversations::new(outside));
-    let app = Arc::new(App::new(registry.clone(), conversations, access, mount, release()));
+    let v = &config.values;
+    let patience = Patience {
+        idle: Duration::from_secs(v.idle_timeout_seconds),
+        evict: match v.evict_interval_seconds {
+            0 => Duration::ZERO,
+            _ => Duration::from_secs(v.evict_idle_seconds),
+        },
+    };
+    let conversations = Conversations::open(outside, patience).await?;
+    let app = App::new(registry.clone(), Arc::new(conversations), access, mount, release());
+    let app = Arc::new(app.with_debug_api(v.debug_api));
 
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     let stop = stop_signal()?;
-    banner(&config, listener.local_addr()?, &registry, &model);
+    banner(&config, &chat_path, listener.local_addr()?, &registry, &model);
     let patience = Duration::from_secs(config.values.shutdown_seconds);
     collodi_api::serve::serve(app, listener, stop, patience).await;
     Ok(())
@@ -118,6 +136,18 @@ async fn bootstrap(registry: &Registry) -> Result<()> {
     Ok(())
 }
 
+/// Middlewares and tools as the operator configured them.
+fn toolbox(config: &Config) -> Result<collodi_tools::Shipped> {
+    let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+    let v = &config.values;
+    let shipped =
+        collodi_tools::Shipped { sql_db: path(&v.sql_tool_db), sql_dir: path(&v.sql_tool_dir) };
+    if let Some(missing) = shipped.sql_db.iter().chain(&shipped.sql_dir).find(|p| !p.exists()) {
+        return Err(anyhow!("{}: no such database or folder for the SQL tool", missing.display()));
+    }
+    Ok(shipped)
+}
+
 fn access(config: &Config, address: SocketAddr) -> Result<Access> {
     let v = &config.values;
     let access = Access::open(address.ip().is_loopback(), v.allowed_origin.clone());
@@ -142,14 +172,15 @@ fn release() -> Release {
 
 /// What an operator sees first: where it is, what it keeps, who answers, what to do next.
 #[expect(clippy::print_stderr, reason = "the banner is for the person who started the server")]
-fn banner(config: &Config, address: SocketAddr, registry: &Registry, model: &str) {
+fn banner(config: &Config, chats: &Path, address: SocketAddr, registry: &Registry, model: &str) {
     let url = format!("http://{address}{}/", config.root());
     let profiles: usize = registry.snapshot().registries().map(|state| state.len()).sum();
     eprintln!(
-        "collodi {} serves {url}\n  profiles  {} ({profiles} profiles)\n  chats     in memory in this version\n  \
+        "collodi {} serves {url}\n  profiles  {} ({profiles} profiles)\n  chats     {}\n  \
          model     {model}\n  next      curl -s {url}api/chat/profiles\n  stop      Ctrl-C",
         env!("CARGO_PKG_VERSION"),
         config.profiles_path().display(),
+        chats.display(),
     );
     if model.starts_with("offline") {
         eprintln!(

@@ -9,16 +9,20 @@ use collodi_profiles::settings::Settings;
 use collodi_profiles::settings::url::check_provider_address;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::openai::{self, Decoder};
+use crate::format::{Decoder, Format, error_text};
 use crate::sse::{Message, Splitter};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// Most that is read of a refusal.
 const REFUSAL: usize = 64 * 1024;
+/// Further tries of a call that has not said anything yet, and the longest pause before one.
+const RETRIES: u32 = 2;
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// The HTTP clients of a process. Redirects are refused: a provider has one address.
 pub struct Clients {
@@ -74,18 +78,20 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// Chat Completions at one base URL.
-pub struct OpenAi {
+/// A provider at one base URL.
+pub struct Remote {
     client: reqwest::Client,
-    url: String,
+    format: Format,
+    base_url: String,
     key: Option<SecretString>,
     model: String,
     patience: Duration,
 }
 
-impl OpenAi {
+impl Remote {
     pub(crate) fn new(
         client: reqwest::Client,
+        format: Format,
         base_url: &str,
         key: Option<SecretString>,
         settings: &Settings,
@@ -94,23 +100,26 @@ impl OpenAi {
             settings.get("timeout").and_then(|t| t.as_u64()).filter(|t| *t > 0).unwrap_or(60);
         Self {
             client,
-            url: format!("{}/chat/completions", base_url.trim_end_matches('/')),
+            format,
+            base_url: base_url.trim_end_matches('/').to_owned(),
             key,
             model: settings.text("ai-engine").unwrap_or_default(),
             patience: Duration::from_secs(seconds),
         }
     }
 
-    fn request(&self, call: &Call) -> reqwest::RequestBuilder {
+    fn request(&self, call: &Call) -> Result<reqwest::RequestBuilder, ModelError> {
         let settings = &call.runtime.settings;
+        let url = self.format.url(&self.base_url, &self.model);
         let mut request = self
             .client
-            .post(&self.url)
+            .post(url)
             .header("Accept", "text/event-stream")
             .header("Content-Type", "application/json")
-            .body(openai::encode(&call.blocks, settings).to_string());
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key.expose_secret());
+            .body(self.format.encode(call)?.to_string());
+        for (name, value) in self.format.headers(self.key.as_ref().map(ExposeSecret::expose_secret))
+        {
+            request = request.header(name, value);
         }
         for (header, setting) in
             [("User-Agent", "user-agent"), ("OpenAI-Organization", "organization")]
@@ -119,26 +128,69 @@ impl OpenAi {
                 request = request.header(header, value);
             }
         }
-        request
+        Ok(request)
     }
 }
 
-impl Model for OpenAi {
+impl Model for Remote {
     fn name(&self) -> String {
         self.model.clone()
     }
 
+    fn provider(&self) -> &'static str {
+        self.format.name()
+    }
+
     fn call(&self, call: Call) -> BoxStream<'static, Result<Event, ModelError>> {
-        let request = self.request(&call);
-        let (key, patience) = (self.key.clone(), self.patience);
-        let open = async move { open(request, key.as_ref(), patience).await };
+        let request = match self.request(&call) {
+            Ok(request) => request,
+            Err(error) => return stream::iter([Err(error)]).boxed(),
+        };
+        let (key, patience, format) = (self.key.clone(), self.patience, self.format);
+        let open = async move { open_patiently(request, key.as_ref(), patience).await };
         stream::once(open)
             .flat_map(move |opened| match opened {
-                Ok(response) => read(response, patience).boxed(),
+                Ok(response) => read(response, patience, format.decoder()).boxed(),
                 Err(error) => stream::iter([Err(error)]).boxed(),
             })
             .boxed()
     }
+}
+
+/// Opens the stream; a provider that is busy or not reached is asked again, which costs nothing while nothing was said.
+/// A refusal that names a time is waited for if that is short, else it is the answer.
+async fn open_patiently(
+    request: reqwest::RequestBuilder,
+    key: Option<&SecretString>,
+    patience: Duration,
+) -> Result<reqwest::Response, ModelError> {
+    let mut pause = Duration::from_millis(500);
+    for _ in 0..RETRIES {
+        let Some(again) = request.try_clone() else { break };
+        match open(again, key, patience).await {
+            Ok(response) => return Ok(response),
+            Err(refused) if refused.again => {
+                let wait = refused.after.unwrap_or(pause);
+                if wait > LONGEST_PAUSE {
+                    return Err(refused.error);
+                }
+                tracing::info!(error = %refused.error, wait_ms = wait.as_millis(), "asking the provider again");
+                tokio::time::sleep(wait).await;
+                pause *= 2;
+            }
+            Err(refused) => return Err(refused.error),
+        }
+    }
+    open(request, key, patience).await.map_err(|refused| refused.error)
+}
+
+/// A call that did not begin to answer.
+struct NotOpened {
+    error: ModelError,
+    /// Whether to ask again at once.
+    again: bool,
+    /// When, if the provider said so.
+    after: Option<Duration>,
 }
 
 /// Sends the request and reads the head of the answer.
@@ -146,11 +198,15 @@ async fn open(
     request: reqwest::RequestBuilder,
     key: Option<&SecretString>,
     patience: Duration,
-) -> Result<reqwest::Response, ModelError> {
-    let late = |_| ModelError::new("timeout", "the provider did not answer in time").retryable();
-    let response = timeout(patience, request.send()).await.map_err(late)?.map_err(|error| {
+) -> Result<reqwest::Response, NotOpened> {
+    let once = |error: ModelError| NotOpened { error, again: false, after: None };
+    let sent = timeout(patience, request.send()).await.map_err(|_| {
+        once(ModelError::new("timeout", "the provider did not answer in time").retryable())
+    })?;
+    let response = sent.map_err(|error| {
         tracing::warn!(error = %error.without_url(), "provider not reached");
-        ModelError::new("unreachable", "the provider could not be reached").retryable()
+        let error = ModelError::new("unreachable", "the provider could not be reached").retryable();
+        NotOpened { error, again: true, after: None }
     })?;
     let status = response.status();
     let is_stream = response
@@ -161,8 +217,16 @@ async fn open(
     if status.is_success() && is_stream {
         return Ok(response);
     }
+    let after = retry_after(response.headers());
     let body = timeout(patience, read_refusal(response)).await.unwrap_or_default();
-    Err(refusal(status.as_u16(), &body, key))
+    let again = matches!(status.as_u16(), 429 | 503 | 529) && after.is_some();
+    Err(NotOpened { error: refusal(status.as_u16(), &body, key), again, after })
+}
+
+/// `Retry-After` in seconds; dates are too rare and too long to wait for.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("retry-after")?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 async fn read_refusal(response: reqwest::Response) -> String {
@@ -180,7 +244,7 @@ async fn read_refusal(response: reqwest::Response) -> String {
 /// What the user is told of a refusal: the provider's own words, without our key in them.
 fn refusal(status: u16, body: &str, key: Option<&SecretString>) -> ModelError {
     let words = match serde_json::from_str::<Value>(body) {
-        Ok(value) => openai::error_text(value.get("error").unwrap_or(&value)),
+        Ok(value) => error_text(value.get("error").unwrap_or(&value)),
         Err(_) => body.trim().chars().take(200).collect(),
     };
     let words = match key {
@@ -202,19 +266,22 @@ struct Reading<S> {
     chunks: S,
     splitter: Splitter,
     messages: std::vec::IntoIter<Message>,
-    decoder: Option<Decoder>,
+    events: std::vec::IntoIter<Event>,
+    decoder: Option<Box<dyn Decoder>>,
     patience: Duration,
 }
 
 fn read(
     response: reqwest::Response,
     patience: Duration,
+    decoder: Box<dyn Decoder>,
 ) -> impl futures_util::Stream<Item = Result<Event, ModelError>> {
     let reading = Reading {
         chunks: Box::pin(response.bytes_stream()),
         splitter: Splitter::default(),
         messages: Vec::new().into_iter(),
-        decoder: Some(Decoder::default()),
+        events: Vec::new().into_iter(),
+        decoder: Some(decoder),
         patience,
     };
     stream::unfold(reading, |mut reading| async move {
@@ -233,16 +300,22 @@ where
     /// The next event; `None` after the end or an error.
     async fn next(&mut self) -> Option<Result<Event, ModelError>> {
         loop {
+            if let Some(event) = self.events.next() {
+                return Some(Ok(event));
+            }
             let decoder = self.decoder.as_mut()?;
-            for message in self.messages.by_ref() {
-                match decoder.event(&message.data) {
-                    Ok(None) => {}
-                    Ok(Some(event)) => return Some(Ok(event)),
+            if decoder.is_done() {
+                if let Some(error) = self.end() {
+                    return Some(Err(error));
+                }
+                continue;
+            }
+            if let Some(message) = self.messages.next() {
+                match decoder.event(&message) {
+                    Ok(events) => self.events = events.into_iter(),
                     Err(error) => return Some(Err(error)),
                 }
-            }
-            if decoder.is_done() {
-                return self.decoder.take().map(Decoder::end);
+                continue;
             }
             match timeout(self.patience, self.chunks.next()).await {
                 Err(_) => {
@@ -251,7 +324,11 @@ where
                     ));
                 }
                 // A broken body and a clean end are judged alike: by what was said before (decision 33).
-                Ok(None | Some(Err(_))) => return self.decoder.take().map(Decoder::end),
+                Ok(None | Some(Err(_))) => {
+                    if let Some(error) = self.end() {
+                        return Some(Err(error));
+                    }
+                }
                 Ok(Some(Ok(chunk))) => {
                     let mut messages = Vec::new();
                     if let Err(error) = self.splitter.feed(&chunk, &mut messages) {
@@ -260,6 +337,17 @@ where
                     self.messages = messages.into_iter();
                 }
             }
+        }
+    }
+
+    /// Asks the decoder for what is left; an error means that the answer is not complete.
+    fn end(&mut self) -> Option<ModelError> {
+        match self.decoder.take()?.end() {
+            Ok(events) => {
+                self.events = events.into_iter();
+                None
+            }
+            Err(error) => Some(error),
         }
     }
 }

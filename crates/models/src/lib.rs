@@ -1,14 +1,19 @@
 //! Models over real providers, and the offline demo model.
 //!
 //! - [`demo`] answers when no provider is configured.
-//! - [`openai`] is the wire format of Chat Completions: pure functions over values.
+//! - [`format`] is the face of the wire formats, each of them pure functions over values: [`openai`] (Chat Completions),
+//!   [`responses`], [`claude`] (Messages), [`gemini`].
 //! - [`sse`] splits server-sent events: bytes in, events out.
 //! - [`http`] is the one loop that calls a provider, with its timeouts.
 //! - [`Providers`] finds the model that a runtime's settings name.
 
+pub mod claude;
 pub mod demo;
+pub mod format;
+pub mod gemini;
 pub mod http;
 pub mod openai;
+pub mod responses;
 pub mod sse;
 
 use std::sync::Arc;
@@ -18,7 +23,9 @@ use collodi_chat::model::{Model, ModelError, Models};
 use collodi_profiles::profile::resolve::EffectiveProfile;
 use collodi_profiles::settings::Settings;
 use collodi_profiles::settings::url::check_provider_url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+
+use format::Format;
 
 /// Where the demo model stands in for a provider.
 pub const DEMO: &str = "demo";
@@ -26,8 +33,10 @@ pub const DEMO: &str = "demo";
 /// The keys that the operator gave; they never leave this crate but for the provider they are for.
 #[derive(Debug, Default)]
 pub struct Keys {
-    /// For Chat Completions.
+    /// For Chat Completions, and for Responses where it has none of its own.
     pub openai: Option<SecretString>,
+    /// For Responses.
+    pub responses: Option<SecretString>,
     /// For Messages.
     pub claude: Option<SecretString>,
     /// For Gemini.
@@ -36,7 +45,10 @@ pub struct Keys {
 
 impl Keys {
     fn is_empty(&self) -> bool {
-        self.openai.is_none() && self.claude.is_none() && self.gemini.is_none()
+        self.openai.is_none()
+            && self.responses.is_none()
+            && self.claude.is_none()
+            && self.gemini.is_none()
     }
 }
 
@@ -82,42 +94,56 @@ impl Providers {
         }
         let text = |name: &str| self.operator.text(name).unwrap_or_default();
         let (format, model) = (text("ai-api-type"), text("ai-engine"));
-        match format.as_str() {
-            "openai" => format!("{model} over {format} at {}", text("openai-base-url")),
-            _ => format!("{model} over {format}"),
+        match Format::parse(&format) {
+            Some(known) => format!("{model} over {format} at {}", text(known.url_setting())),
+            None => format!("{model} over {format}"),
         }
     }
 
-    fn openai(&self, runtime: &EffectiveProfile) -> Result<Arc<dyn Model>, ModelError> {
-        const URL: &str = "openai-base-url";
-        let base_url = runtime.settings.text(URL).unwrap_or_default();
-        let from_operator = self.operator.text(URL).as_deref() == Some(base_url.as_str());
+    fn key(&self, format: Format) -> Option<&SecretString> {
+        let keys = &self.keys;
+        match format {
+            Format::OpenAi => keys.openai.as_ref(),
+            Format::Responses => keys.responses.as_ref().or(keys.openai.as_ref()),
+            Format::Claude => keys.claude.as_ref(),
+            Format::Gemini => keys.gemini.as_ref(),
+        }
+    }
+
+    fn remote(
+        &self,
+        format: Format,
+        runtime: &EffectiveProfile,
+    ) -> Result<Arc<dyn Model>, ModelError> {
+        let setting = format.url_setting();
+        let base_url = runtime.settings.text(setting).unwrap_or_default();
+        let from_operator = self.operator.text(setting).as_deref() == Some(base_url.as_str());
         if !from_operator && !self.allow_local {
-            check_provider_url(&base_url)
-                .map_err(|e| ModelError::new("url", format!("invalid openai chat URL: {e}")))?;
+            check_provider_url(&base_url).map_err(|e| {
+                ModelError::new("url", format!("invalid {} URL: {e}", format.name()))
+            })?;
         }
         // An operator's key goes only where the operator said, or whoever writes profiles could send it home (INF-7).
-        let key = if from_operator { self.keys.openai.clone() } else { None };
-        if from_operator && key.is_none() && !self.operator.is_set(URL) {
-            return Err(ModelError::new("missing_key", "missing API key openai-api-key"));
+        let key = if from_operator { self.key(format) } else { None };
+        let key = key.filter(|key| !key.expose_secret().is_empty()).cloned();
+        // A base URL of the operator's own needs none: Ollama, vLLM (decision 39).
+        if from_operator && key.is_none() && !self.operator.is_set(setting) {
+            let text = format!("missing API key {}", format.key_name());
+            return Err(ModelError::new("missing_key", text));
         }
         let client = self.clients.for_url(from_operator);
-        Ok(Arc::new(http::OpenAi::new(client, &base_url, key, &runtime.settings)))
+        Ok(Arc::new(http::Remote::new(client, format, &base_url, key, &runtime.settings)))
     }
 }
 
 impl Models for Providers {
     fn model(&self, runtime: &EffectiveProfile) -> Result<Arc<dyn Model>, ModelError> {
-        if self.is_demo {
+        let asked = runtime.settings.text("ai-api-type").unwrap_or_default();
+        if self.is_demo || asked == DEMO {
             return Ok(Arc::new(demo::Demo { pace: self.demo_pace }));
         }
-        match runtime.settings.text("ai-api-type").unwrap_or_default().as_str() {
-            "openai" => self.openai(runtime),
-            DEMO => Ok(Arc::new(demo::Demo { pace: self.demo_pace })),
-            other => {
-                let text = format!("the provider format {other} is not spoken by this version");
-                Err(ModelError::new("unsupported", text))
-            }
-        }
+        let format = Format::parse(&asked)
+            .ok_or_else(|| ModelError::new("unsupported", format!("unknown provider {asked}")))?;
+        self.remote(format, runtime)
     }
 }

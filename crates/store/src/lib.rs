@@ -1,6 +1,7 @@
 //! The stores: the ports of `collodi-profiles` on SQLite.
 //!
 //! - [`sqlite`] opens database files: structured options, pragmas, versioned migrations, refusal of what is not ours.
+//! - [`sqlite::chats`] keeps conversations, each block once.
 //! - [`sqlite::profiles`] keeps the registry; [`sqlite::adopt`] takes over databases of the Go reference.
 //! - [`lock`] is the lock of a database that belongs to one server.
 //! - [`file`] replaces files so that a reader sees the old or the new content, never half of one.
@@ -9,4 +10,5 @@ pub mod file;
 pub mod lock;
 pub mod sqlite;
 
+pub use sqlite::chats::SqliteChats;
 pub use sqlite::profiles::SqliteProfiles;

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 pub mod adopt;
 mod changes;
+pub mod chats;
 mod companion;
 pub mod migrate;
 pub mod profiles;

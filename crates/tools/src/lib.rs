@@ -1,10 +1,24 @@
-//! The middlewares and tools that ship: what profiles may name, with their schemas.
+//! The middlewares and tools that ship: what profiles may name, with their schemas, and what runs them.
+//!
+//! - [`agentmode`] lets the assistant switch between modes, [`sqlite`] offers a sandboxed query tool.
+//! - [`calculator`] is the registry's own tool.
+//! - [`Shipped`] makes them for a run.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use collodi_chat::middleware::{Middleware, Toolbox, Working};
+use collodi_chat::tool::Tool;
 use collodi_profiles::catalog::MiddlewareDefinition;
+use collodi_profiles::json::Object;
 use collodi_profiles::profile::Draft;
 use collodi_profiles::registry::Seed;
 use collodi_profiles::{Catalog, MiddlewareUse, Policy, ProfileSlug, RegistrySlug, Runtime};
 use serde_json::json;
+
+pub mod agentmode;
+pub mod calculator;
+pub mod sqlite;
 
 /// The extension in which a profile keeps suggestions for a first prompt.
 pub const STARTER_SUGGESTIONS: &str = "webchat.starter_suggestions@v1";
@@ -15,8 +29,8 @@ pub const STARTER_SUGGESTIONS: &str = "webchat.starter_suggestions@v1";
 /// A definition that does not compile; the server then does not start (H17).
 pub fn catalog() -> Result<Catalog, String> {
     let mut catalog = Catalog::default();
-    catalog.add_middleware(agentmode()?)?;
-    catalog.add_middleware(sqlite()?)?;
+    catalog.add_middleware(agentmode_definition()?)?;
+    catalog.add_middleware(sqlite_definition()?)?;
     // The tool is registered as `calculator` and offered to models as `calc` (decision 10).
     catalog.add_tool("calculator");
     catalog.add_tool("calc");
@@ -61,7 +75,36 @@ pub fn seed(registry: RegistrySlug) -> Result<Seed, String> {
     })
 }
 
-fn agentmode() -> Result<MiddlewareDefinition, String> {
+/// Makes what ships, as the operator configured it.
+#[derive(Debug, Default)]
+pub struct Shipped {
+    /// The database that the query tool offers, whatever a profile says (decision 46).
+    pub sql_db: Option<PathBuf>,
+    /// Where databases must lie that operators name in profiles.
+    pub sql_dir: Option<PathBuf>,
+}
+
+impl Toolbox for Shipped {
+    fn middleware(&self, name: &str, config: &Object) -> Result<Box<dyn Middleware>, String> {
+        match name {
+            "agentmode" => Ok(Box::new(agentmode::AgentMode::new(config))),
+            "sqlite" => Ok(Box::new(sqlite::SqlTool::new(config, self)?)),
+            other => Err(format!("middleware \"{other}\" has no build function")),
+        }
+    }
+
+    fn tools(&self) -> Vec<Arc<dyn Tool>> {
+        vec![Arc::new(calculator::Calculator::default())]
+    }
+
+    fn clean(&self, turn: &mut Working, active: &[&str]) {
+        if !active.contains(&"agentmode") {
+            agentmode::remove_prompts(turn);
+        }
+    }
+}
+
+fn agentmode_definition() -> Result<MiddlewareDefinition, String> {
     let schema = json!({
         "title": "Agent Mode Middleware",
         "description": "Lets the assistant switch between modes, each with instructions of its own.",
@@ -73,7 +116,7 @@ fn agentmode() -> Result<MiddlewareDefinition, String> {
     Ok(MiddlewareDefinition { display_name: "Agent Mode".into(), ..definition })
 }
 
-fn sqlite() -> Result<MiddlewareDefinition, String> {
+fn sqlite_definition() -> Result<MiddlewareDefinition, String> {
     let limit = json!({"type": "integer", "minimum": 1});
     let schema = json!({
         "title": "SQLite Tool Middleware",

@@ -13,7 +13,7 @@ use collodi_profiles::profile::validate::too_much;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::json_value;
 use super::selection::{Selected, Wanted, select_profile};
@@ -41,6 +41,8 @@ struct ChatBody {
     overrides: Option<Object>,
     request_overrides: Option<Object>,
     idempotency_key: Option<String>,
+    /// The newest turn, to be tried again (decision 26).
+    retry_turn_id: Option<String>,
 }
 
 /// Whether a path hands in prompts: the endpoint itself, and everything below it.
@@ -78,6 +80,7 @@ pub(crate) async fn submit(app: &App, parts: &Parts, body: Body) -> Result<Respo
         .or_else(|| header(&parts.headers, "x-idempotency-key"));
     let new_id = || app.conversations.new_id();
     let conv_id = given(body.conv_id.as_deref()).map_or_else(new_id, str::to_owned);
+    let client_key = key.is_some();
     let idempotency_key = key.map_or_else(new_id, str::to_owned);
     for (field, value, most) in [
         ("prompt", text, MAX_PROMPT),
@@ -88,9 +91,15 @@ pub(crate) async fn submit(app: &App, parts: &Parts, body: Body) -> Result<Respo
             return Err(Error::Validation(vec![too_much(field, most, "bytes")]).into());
         }
     }
-    let prompt =
-        Prompt { text: text.to_owned(), idempotency_key: idempotency_key.clone(), runtime };
-    let submitted = app.conversations.submit(&conv_id, prompt).await.map_err(refused_prompt)?;
+    let prompt = Prompt {
+        text: text.to_owned(),
+        idempotency_key: idempotency_key.clone(),
+        client_key,
+        runtime,
+        step_mode: overrides.step_mode,
+        retry_turn_id: given(body.retry_turn_id.as_deref()).map(str::to_owned),
+    };
+    let submitted = app.conversations.submit(&conv_id, prompt).await.map_err(refused)?;
     Ok(answer(&conv_id, &idempotency_key, &submitted))
 }
 
@@ -115,7 +124,7 @@ fn read_overrides(
 ) -> Result<Overrides, Failure> {
     let overrides =
         parse_overrides(raw, policy, app.registry.catalog()).map_err(refused_runtime)?;
-    if overrides.step_mode == Some(true) {
+    if overrides.step_mode == Some(true) && !app.debug_api {
         let text = "step mode is not available: the debug API is off";
         return Err(Failure::new(StatusCode::BAD_REQUEST, "step_mode", text));
     }
@@ -133,25 +142,26 @@ fn refused_runtime(refusal: Refusal) -> Failure {
     }
 }
 
-pub(crate) fn refused_prompt(refused: Refused) -> Failure {
+pub(crate) fn refused(refused: Refused) -> Failure {
     let (status, code) = match refused {
         Refused::QueueFull => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
         Refused::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "key_reused"),
+        Refused::NotNewest => (StatusCode::CONFLICT, "not_newest"),
+        Refused::NoActiveRun => (StatusCode::CONFLICT, "no_active_run"),
+        Refused::Busy => (StatusCode::CONFLICT, "busy"),
+        Refused::NotQueued => (StatusCode::NOT_FOUND, "not_queued"),
+        Refused::NotFound => (StatusCode::NOT_FOUND, "conversation_not_found"),
         Refused::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        Refused::Storage => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
     };
     Failure::new(status, code, refused.to_string())
 }
 
 fn answer(conv_id: &str, key: &str, submitted: &Submitted) -> Response {
-    let runtime = &submitted.runtime;
-    let mut body = json!({
-        "conv_id": conv_id,
-        "idempotency_key": key,
-        "session_id": submitted.session_id,
-        "runtime_key": runtime.runtime_key,
-        "runtime_fingerprint": runtime.fingerprint,
-        "profile_metadata": runtime.metadata(),
-    });
+    let mut body = Value::Object(submitted.runtime.0.clone());
+    body["conv_id"] = conv_id.into();
+    body["idempotency_key"] = key.into();
+    body["session_id"] = submitted.session_id.as_str().into();
     let mut put = |key: &str, value: Value| body[key] = value;
     let mut status = StatusCode::OK;
     let (word, ids) = match &submitted.status {
@@ -165,7 +175,7 @@ fn answer(conv_id: &str, key: &str, submitted: &Submitted) -> Response {
         Status::Completed(ids) => ("completed", Some(ids)),
         Status::Failed(ids, reason) => {
             put("error", reason.as_str().into());
-            ("error", Some(ids))
+            ("error", ids.as_ref())
         }
     };
     put("status", word.into());

@@ -16,20 +16,13 @@ pub(crate) fn healthz() -> Response {
     json_value(StatusCode::OK, &json!({"status": "ok"}))
 }
 
-/// The database answers and the server is not stopping.
+/// Both databases answer and the server is not stopping.
 pub(crate) async fn readyz(app: &App) -> Response {
-    let store = app.registry.store().clone();
-    let reached = tokio::task::spawn_blocking(move || store.ping()).await;
-    let registry = match reached {
-        Ok(Ok(())) => "ok",
-        Ok(Err(error)) => {
-            tracing::error!(%error, "not ready");
-            "failed"
-        }
-        Err(_) => "failed",
-    };
+    let (profiles, chats) = (app.registry.store().clone(), app.conversations.store().clone());
+    let registry = reached(move || profiles.ping()).await;
+    let chat = reached(move || chats.ping()).await;
     let draining = app.is_draining();
-    let ready = registry == "ok" && !draining;
+    let ready = registry == "ok" && chat == "ok" && !draining;
     let word = if draining {
         "stopping"
     } else if ready {
@@ -38,7 +31,20 @@ pub(crate) async fn readyz(app: &App) -> Response {
         "not ready"
     };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json_value(status, &json!({"status": word, "registry": registry}))
+    json_value(status, &json!({"status": word, "registry": registry, "chat": chat}))
+}
+
+async fn reached(
+    ping: impl FnOnce() -> Result<(), collodi_profiles::store::StoreError> + Send + 'static,
+) -> &'static str {
+    match tokio::task::spawn_blocking(ping).await {
+        Ok(Ok(())) => "ok",
+        Ok(Err(error)) => {
+            tracing::error!(%error, "not ready");
+            "failed"
+        }
+        Err(_) => "failed",
+    }
 }
 
 pub(crate) fn metrics(app: &App) -> Response {
@@ -68,7 +74,7 @@ pub(crate) fn app_config(app: &App, method: &Method) -> Result<Response, Failure
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Failure::method_not_allowed());
     }
-    let config = json!({"basePrefix": app.mount.root, "debugApiEnabled": false});
+    let config = json!({"basePrefix": app.mount.root, "debugApiEnabled": app.debug_api});
     let script = format!("window.__PINOCCHIO_WEBCHAT_CONFIG__ = {config};\n");
     let kind = HeaderValue::from_static("application/javascript; charset=utf-8");
     let mut response = script.into_response();

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-use super::json_value;
+use super::json;
 use crate::App;
 use crate::extract::Query;
 use crate::problem::Failure;
@@ -28,5 +28,10 @@ pub(crate) async fn snapshot(app: &App, parts: &Parts) -> Result<Response, Failu
     let since = query.number("since_version").unwrap_or(0);
     let limit = query.number("limit").filter(|n| *n > 0).unwrap_or(DEFAULT_LIMIT);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    Ok(json_value(StatusCode::OK, &app.conversations.timeline(conv_id, since, limit).await))
+    let read = app.conversations.timeline(conv_id, since, limit).await;
+    let text = read.map_err(|error| {
+        tracing::error!(conv_id, %error, "failed to read a timeline");
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "timeline snapshot failed")
+    })?;
+    Ok(json(StatusCode::OK, text))
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use collodi_api::access::Access;
 use collodi_api::{App, Mount, Release};
+use collodi_chat::conversation::Patience;
 use collodi_chat::{Conversations, Outside};
 use collodi_models::{Keys, Providers};
 use collodi_profiles::registry::{Filter, Options};
 use collodi_profiles::settings::Settings;
 use collodi_profiles::{Author, ProfileSlug, Registry, RegistrySlug};
-use collodi_store::SqliteProfiles;
+use collodi_store::{SqliteChats, SqliteProfiles};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -127,11 +128,16 @@ impl Setup {
         let models = Providers::new(settings, Keys::default(), false, Duration::ZERO).unwrap();
         let ids = AtomicU64::new(0);
         let now = clock.clone();
-        let conversations = Arc::new(Conversations::new(Outside {
+        let chats = SqliteChats::open(&folder.path().join("chat.db")).unwrap();
+        let outside = Outside {
             clock: Arc::new(move || now.load(Ordering::Relaxed)),
             new_id: Arc::new(move || format!("id-{}", ids.fetch_add(1, Ordering::Relaxed))),
             models: Arc::new(models),
-        }));
+            toolbox: Arc::new(collodi_tools::Shipped::default()),
+            store: Arc::new(chats),
+        };
+        let conversations = Conversations::open(outside, Patience::default()).await.unwrap();
+        let conversations = Arc::new(conversations);
         let access = Access::open(self.loopback_only, self.origins);
         let access = match self.tokens {
             Some(tokens) => access.with_tokens(&tokens).unwrap(),

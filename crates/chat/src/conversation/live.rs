@@ -1,0 +1,668 @@
+//! A run as its conversation sees it: what it reports becomes frames, entities and stored blocks, in that order (D43).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use collodi_profiles::json::Object;
+use collodi_profiles::profile::resolve::EffectiveProfile;
+use serde_json::{Map, Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::requests::State;
+use super::{Conversation, Pause, Prompt, Refused, TurnIds, attribution};
+use crate::feed::Frame;
+use crate::frame::{self, Event, Voice};
+use crate::middleware::{Notice, Working};
+use crate::model::{Thinking, Usage};
+use crate::recover::close_calls;
+use crate::run::{self, Job, PAUSE, Phase, Progress};
+use crate::store::{TurnRecord, TurnState, Write};
+use crate::timeline::{Entity, message_props, tool_call_props, tool_result_props};
+use crate::tool::{Execution, OnError, ToolLimits, go_duration};
+use crate::turn::{Block, Blocks, Kind, Layout, keys};
+
+/// Deltas are sent at once, then at most this often (decision 24).
+const COALESCE: Duration = Duration::from_millis(25);
+/// A growing message is announced to contract clients at most this often (chapter 30 §3.3).
+const ANNOUNCE: Duration = Duration::from_millis(250);
+/// Text of a growing message is stored at most this often, unless so many bytes have gathered: what is lost when the
+/// process dies, against what is written for it.
+const STORE: Duration = Duration::from_secs(1);
+const STORE_BYTES: usize = 16 * 1024;
+
+/// A message that grows.
+pub(super) struct Stream {
+    id: String,
+    pub(super) text: String,
+    /// Bytes at the end of `text` that no delta has carried yet.
+    held: usize,
+    next_delta: Instant,
+    announced: Instant,
+    /// Bytes of `text` that are stored, and when they were.
+    stored: usize,
+    stored_at: Instant,
+    /// Thinking that ended stays, in case a summary follows.
+    ended: bool,
+}
+
+impl Stream {
+    fn new(id: String) -> Self {
+        let now = Instant::now();
+        Self {
+            id,
+            text: String::new(),
+            held: 0,
+            next_delta: now,
+            announced: now,
+            stored: 0,
+            stored_at: now,
+            ended: false,
+        }
+    }
+}
+
+/// A call of a tool as it is shown.
+#[derive(Debug, Clone)]
+pub(super) struct Card {
+    entity_id: String,
+    name: String,
+    input: Value,
+}
+
+pub(super) struct Running {
+    pub(super) ids: TurnIds,
+    pub(super) key: String,
+    pub(super) runtime: Arc<EffectiveProfile>,
+    pub(super) progress: mpsc::Receiver<Progress>,
+    pub(super) cancel: CancellationToken,
+    pub(super) turn: TurnRecord,
+    /// The turn as the run last reported it.
+    pub(super) blocks: Blocks,
+    pub(super) data: Object,
+    /// Calls that the model made and results that tools gave since then.
+    pub(super) announced: Blocks,
+    pub(super) results: Blocks,
+    /// Cards of the calls that have no result yet, by call id.
+    cards: HashMap<String, Card>,
+    used_ids: HashSet<String>,
+    /// What frames of the model say about where they come from; empty until it was called.
+    pub(super) metadata: Map<String, Value>,
+    pub(super) answer: Option<Stream>,
+    pub(super) thinking: Option<Stream>,
+    called_ms: i64,
+    notices: usize,
+    pub(super) usage: Option<Usage>,
+    pub(super) stop_reason: Option<String>,
+}
+
+impl Running {
+    /// When text that is held back goes out.
+    pub(super) fn flush_at(&self) -> Option<Instant> {
+        let streams = self.answer.iter().chain(&self.thinking);
+        streams.filter(|stream| stream.held > 0).map(|stream| stream.next_delta).min()
+    }
+}
+
+/// Who hears of an entity.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    /// The store and every socket.
+    All,
+    /// Contract sockets alone: the others have it by their deltas, the store by what is appended to it.
+    Contract,
+}
+
+impl Conversation {
+    /// Starts a turn. Nothing runs and nobody is told before it is durable.
+    pub(super) async fn start(&mut self, prompt: Prompt) -> Result<(), Refused> {
+        let ids = TurnIds { turn_id: self.new_id(), inference_id: self.new_id() };
+        let base = self.base(&prompt).await?;
+        let now = self.now();
+        let Prompt { text, idempotency_key: key, runtime, step_mode, retry_turn_id, .. } = prompt;
+        if let Some(on) = step_mode {
+            self.step_mode = on;
+        }
+
+        let before = (self.record.clone(), self.next_place, self.head.clone());
+        self.entities.clear();
+        self.staged = Some(Vec::new());
+        self.is_stored = true;
+        self.record.runtime_key = runtime.runtime_key.to_string();
+        self.record.status = "active".into();
+        self.record.last_error.clear();
+        self.record.last_activity_ms = now.max(self.record.last_activity_ms);
+        self.record.seq = self.next_seq() + super::NUMBERS;
+        self.push_record();
+
+        let mut data = self.head.as_ref().map(|head| head.data.clone()).unwrap_or_default();
+        if let Some(head) = self.head.as_mut().filter(|_| retry_turn_id.is_some()) {
+            head.superseded = true;
+            data = head.data.clone();
+            self.batch.push(Write::Turn(Box::new(head.clone())));
+        }
+        let limits = ToolLimits::default();
+        data.insert(keys::TOOL_CONFIG.into(), tool_config(limits, runtime.tools.as_deref()));
+        let prompt = Arc::new(Block::text(self.new_id(), Kind::User, &text));
+        let base_layout = Layout::of(&base);
+        let mut blocks = base;
+        blocks.push(prompt);
+        self.append(&blocks);
+        let turn = TurnRecord {
+            ordinal: self.head.as_ref().map_or(0, |head| head.ordinal) + 1,
+            turn_id: ids.turn_id.clone(),
+            inference_id: ids.inference_id.clone(),
+            session_id: self.record.session_id.clone(),
+            state: TurnState::Running,
+            attribution: attribution(&runtime),
+            superseded: false,
+            base: base_layout,
+            layout: Layout::of(&blocks),
+            data: data.clone(),
+            metadata: Object::new(),
+            started_at_ms: now,
+            ended_at_ms: 0,
+        };
+        self.batch.push(Write::Turn(Box::new(turn.clone())));
+        let mut shown = Object::new();
+        shown.insert("turnId".into(), ids.turn_id.as_str().into());
+        if let Some(retried) = &retry_turn_id {
+            shown.insert("retryOf".into(), retried.as_str().into());
+        }
+        self.emit(Frame::Same(Event::chat_message(&ids.turn_id, &text)));
+        let entity = frame::user_entity_id(&ids.turn_id);
+        self.project(&entity, "message", message_props("user", &text, false, &shown), To::All);
+        self.mark(&key, State::Running(ids.clone()));
+        if let Err(refused) = self.commit().await {
+            // As if it had never been asked.
+            self.staged = None;
+            (self.record, self.next_place, self.head) = before;
+            self.is_stored = self.is_stored && self.head.is_some();
+            self.context = None;
+            return Err(refused);
+        }
+        self.unstage();
+
+        let (sender, progress) = mpsc::channel(256);
+        let cancel = self.shared.stop.child_token();
+        let job = Job {
+            runtime: runtime.clone(),
+            turn: Working { blocks: blocks.clone(), data: data.clone() },
+            limits,
+            step_mode: self.step_mode,
+        };
+        let outside = self.shared.outside.clone();
+        self.shared.tasks.spawn(run::drive(outside, job, sender, cancel.clone()));
+        let used_ids = blocks.iter().filter(|b| b.kind == Kind::ToolCall);
+        self.running = Some(Running {
+            used_ids: used_ids.map(|block| block.get("id").to_owned()).collect(),
+            ids,
+            key,
+            runtime,
+            progress,
+            cancel,
+            turn,
+            blocks,
+            data,
+            announced: Vec::new(),
+            results: Vec::new(),
+            cards: HashMap::new(),
+            metadata: Map::new(),
+            answer: None,
+            thinking: None,
+            called_ms: now,
+            notices: 0,
+            usage: None,
+            stop_reason: None,
+        });
+        metrics::counter!("collodi_turns_started_total").increment(1);
+        Ok(())
+    }
+
+    /// The context that a prompt goes on from: what the user saw (decision 26).
+    async fn base(&mut self, prompt: &Prompt) -> Result<Blocks, Refused> {
+        let Some(head) = &self.head else { return Ok(Vec::new()) };
+        let layout = match prompt.retry_turn_id {
+            Some(_) => head.base.clone(),
+            None => {
+                if let Some(context) = self.context.take() {
+                    return Ok(context);
+                }
+                head.layout.clone()
+            }
+        };
+        let (store, row) = (self.shared.outside.store.clone(), self.row);
+        let read = tokio::task::spawn_blocking(move || store.blocks(row, &layout)).await;
+        let mut blocks = match read {
+            Ok(Ok(blocks)) => blocks,
+            Ok(Err(error)) => {
+                tracing::error!(conv_id = %self.record.conv_id, %error, "failed to read the history");
+                return Err(Refused::Storage);
+            }
+            Err(_) => return Err(Refused::Unavailable),
+        };
+        // Only databases of the Go reference have calls that were never closed (INF-9).
+        let new_id = self.shared.outside.new_id.clone();
+        blocks.extend(close_calls(&blocks, "no result was recorded", &*new_id));
+        Ok(blocks)
+    }
+
+    /// Appends to the log what is not in it yet.
+    pub(super) fn append(&mut self, blocks: &[Arc<Block>]) {
+        for block in blocks {
+            if block.place.get().is_none() && block.place.set(self.next_place).is_ok() {
+                self.next_place += 1;
+                self.batch.push(Write::Block(block.clone()));
+            }
+        }
+    }
+
+    pub(super) async fn progress(&mut self, progress: Progress) {
+        if self.running.is_none() {
+            return;
+        }
+        match progress {
+            Progress::Called { model, provider } => self.called(&model, provider),
+            Progress::Text(text) => self.said(Voice::Assistant, &text),
+            Progress::Thinking(thinking) => self.thought(thinking),
+            Progress::ToolCalled(call) => self.tool_called(call),
+            Progress::Answered { stop_reason, usage } => self.answered(stop_reason, usage),
+            Progress::Noticed(notice) => self.noticed(notice),
+            Progress::Tool(Execution::Started(call)) => self.tool_started(&call),
+            Progress::Tool(Execution::Ended(call, result)) => self.tool_ended(&call, result),
+            Progress::Reached { phase, blocks, data } => self.reached(phase, blocks, data),
+            Progress::Paused { phase, summary, extra, go_on } => {
+                self.paused(phase, summary, extra, go_on);
+            }
+            Progress::Finished(outcome) => self.finish(outcome).await,
+        }
+        self.reserve_numbers();
+    }
+
+    fn called(&mut self, model: &str, provider: &'static str) {
+        let (id, now) = (self.new_id(), self.now());
+        let Some(running) = &mut self.running else { return };
+        running.metadata = frame::attribution(&running.runtime, model);
+        running.called_ms = now;
+        running.turn.metadata.insert(keys::MODEL.into(), model.into());
+        if !provider.is_empty() {
+            running.turn.metadata.insert(keys::PROVIDER.into(), provider.into());
+        }
+        let event = Event::llm_start(&id, Voice::Assistant, running.metadata.clone().into());
+        running.answer = Some(Stream::new(id));
+        running.thinking = None;
+        self.emit(Frame::Same(event));
+    }
+
+    fn said(&mut self, voice: Voice, text: &str) {
+        let Some(running) = &mut self.running else { return };
+        let stream = match voice {
+            Voice::Assistant => running.answer.as_mut(),
+            Voice::Thinking => running.thinking.as_mut(),
+        };
+        let Some(stream) = stream else { return };
+        stream.text.push_str(text);
+        stream.held += text.len();
+        if Instant::now() >= stream.next_delta {
+            self.flush_stream(voice);
+        }
+    }
+
+    fn thought(&mut self, thinking: Thinking) {
+        let Some(running) = &mut self.running else { return };
+        let Some(id) = running.answer.as_ref().map(|answer| format!("{}:thinking", answer.id))
+        else {
+            return;
+        };
+        let metadata = Value::Object(running.metadata.clone());
+        match thinking {
+            Thinking::Started => {
+                if let Some(open) = &mut running.thinking {
+                    open.ended = false;
+                    return;
+                }
+                running.thinking = Some(Stream::new(id.clone()));
+                self.emit(Frame::Same(Event::llm_start(&id, Voice::Thinking, metadata)));
+            }
+            Thinking::Text(text) => self.said(Voice::Thinking, &text),
+            Thinking::Ended => self.end_thinking(),
+            Thinking::Summary(text) => {
+                self.end_thinking();
+                self.emit(Frame::Same(Event::thinking_summary(&id, &text, metadata)));
+                let props = self.props(Voice::Thinking, &text, false);
+                self.project(&id, "message", props, To::All);
+                if let Some(thinking) = self.running.as_mut().and_then(|r| r.thinking.as_mut()) {
+                    thinking.text = text;
+                }
+            }
+        }
+    }
+
+    /// Closes a thought that is open.
+    pub(super) fn end_thinking(&mut self) {
+        self.flush_stream(Voice::Thinking);
+        let Some(running) = &mut self.running else { return };
+        let Some(thinking) = running.thinking.as_mut().filter(|thinking| !thinking.ended) else {
+            return;
+        };
+        thinking.ended = true;
+        let (id, text) = (thinking.id.clone(), thinking.text.clone());
+        self.emit(Frame::Same(Event::thinking_final(&id)));
+        if !text.is_empty() {
+            let props = self.props(Voice::Thinking, &text, false);
+            self.project(&id, "message", props, To::All);
+        }
+    }
+
+    /// Sends what is held back.
+    pub(super) fn flush(&mut self) {
+        self.flush_stream(Voice::Thinking);
+        self.flush_stream(Voice::Assistant);
+    }
+
+    /// Sends the held-back text as one delta, and stores or announces the message if it is time.
+    fn flush_stream(&mut self, voice: Voice) {
+        let Some(running) = &mut self.running else { return };
+        let stream = match voice {
+            Voice::Assistant => running.answer.as_mut(),
+            Voice::Thinking => running.thinking.as_mut(),
+        };
+        let Some(stream) = stream.filter(|stream| stream.held > 0) else { return };
+        let now = Instant::now();
+        stream.next_delta = now + COALESCE;
+        let delta = stream.text[stream.text.len() - stream.held..].to_owned();
+        stream.held = 0;
+        let metadata = Value::Object(running.metadata.clone());
+        let id = stream.id.clone();
+        let incremental = Event::llm_delta(&id, voice, &delta, None, metadata.clone());
+        let cumulative = Event::llm_delta(&id, voice, &delta, Some(&stream.text), metadata);
+        let first = stream.stored == 0;
+        let announce = !first && now - stream.announced >= ANNOUNCE;
+        let unsaved = stream.text.len() - stream.stored;
+        let store = !first && (now - stream.stored_at >= STORE || unsaved >= STORE_BYTES);
+        if first || announce {
+            stream.announced = now;
+        }
+        let text = (first || announce).then(|| stream.text.clone());
+        if first {
+            (stream.stored, stream.stored_at) = (stream.text.len(), now);
+        }
+        self.emit(Frame::Both { cumulative, incremental });
+        if let Some(text) = text {
+            let props = self.props(voice, &text, true);
+            self.project(&id, "message", props, if first { To::All } else { To::Contract });
+        }
+        if store {
+            self.store_stream(voice);
+        }
+    }
+
+    /// Appends to the stored message what has grown since, under the number of the newest frame: whoever hydrates at that
+    /// number misses nothing before it and sees nothing after it twice.
+    fn store_stream(&mut self, voice: Voice) {
+        let (version, updated_at_ms) = (self.feed.seq(), self.now());
+        let Some(running) = &mut self.running else { return };
+        let stream = match voice {
+            Voice::Assistant => running.answer.as_mut(),
+            Voice::Thinking => running.thinking.as_mut(),
+        };
+        let Some(stream) = stream.filter(|s| !s.ended && s.stored < s.text.len()) else { return };
+        let text = stream.text[stream.stored..].to_owned();
+        (stream.stored, stream.stored_at) = (stream.text.len(), Instant::now());
+        let id = stream.id.clone();
+        self.batch.push(Write::EntityText { id, version, updated_at_ms, text });
+    }
+
+    /// Sends and stores all text that there is, for somebody who is about to read the timeline.
+    pub(super) fn store_streams(&mut self) {
+        if self.staged.is_some() {
+            return; // the end is being stored
+        }
+        self.flush();
+        self.store_stream(Voice::Thinking);
+        self.store_stream(Voice::Assistant);
+    }
+
+    fn props(&self, voice: Voice, text: &str, streaming: bool) -> Value {
+        let none = Map::new();
+        let (metadata, turn_id) = match &self.running {
+            Some(running) => (&running.metadata, running.ids.turn_id.as_str()),
+            None => (&none, ""),
+        };
+        let mut metadata = metadata.clone();
+        metadata.insert("turnId".into(), turn_id.into());
+        message_props(voice.role(), text, streaming, &metadata)
+    }
+
+    fn answered(&mut self, stop_reason: Option<String>, usage: Option<Usage>) {
+        self.end_thinking();
+        self.flush();
+        let Some(running) = &mut self.running else { return };
+        running.usage = usage.or(running.usage);
+        running.stop_reason.clone_from(&stop_reason);
+        if running.announced.is_empty() {
+            // This may be the end: nobody hears of it before it is stored.
+            self.staged.get_or_insert_default();
+        }
+        self.close_answer(stop_reason.as_deref(), usage.as_ref());
+    }
+
+    /// The message of the model's call is complete, or will not be: `llm.final`, and the entity if it has text (D24).
+    pub(super) fn close_answer(&mut self, stop_reason: Option<&str>, usage: Option<&Usage>) {
+        let now = self.now();
+        let Some(running) = &mut self.running else { return };
+        let Some(answer) = running.answer.take() else { return };
+        frame::add_outcome(&mut running.metadata, stop_reason, usage, now - running.called_ms);
+        let metadata = Value::Object(running.metadata.clone());
+        self.emit(Frame::Same(Event::llm_final(&answer.id, &answer.text, metadata)));
+        if !answer.text.is_empty() {
+            let props = self.props(Voice::Assistant, &answer.text, false);
+            self.project(&answer.id, "message", props, To::All);
+        }
+    }
+
+    fn noticed(&mut self, notice: Notice) {
+        let Some(running) = &mut self.running else { return };
+        running.notices += 1;
+        let turn_id = running.ids.turn_id.clone();
+        let n = running.notices;
+        match notice {
+            Notice::Log { level, message, fields } => {
+                self.publish_log(&format!("log-{turn_id}-{n}"), level, &message, &fields);
+            }
+            Notice::AgentMode { from, to, analysis } => {
+                let id = format!("agentmode-{turn_id}-{n}");
+                let mut data = json!({"from": from, "to": to});
+                if !analysis.is_empty() {
+                    data["analysis"] = analysis.into();
+                }
+                let props = json!({"title": "agentmode: mode switched", "data": data});
+                self.emit(Frame::Same(Event::agent_mode(&id, &props)));
+                self.project(&id, "agent_mode", props, To::All);
+            }
+        }
+    }
+
+    pub(super) fn publish_log(&mut self, id: &str, level: &str, message: &str, fields: &Value) {
+        self.emit(Frame::Same(Event::log(id, level, message, fields)));
+        let props = json!({"level": level, "message": message, "fields": fields});
+        self.project(id, "log", props, To::All);
+    }
+
+    fn tool_called(&mut self, call: Arc<Block>) {
+        self.end_thinking();
+        self.flush();
+        let Some(running) = &mut self.running else { return };
+        let call_id = call.get("id").to_owned();
+        // Some providers give the same ids again and again (D32).
+        let entity_id = if running.used_ids.insert(call_id.clone()) {
+            call_id.clone()
+        } else {
+            let mut n = 1;
+            loop {
+                let candidate = match n {
+                    1 => format!("{}:{call_id}", running.ids.turn_id),
+                    n => format!("{}:{call_id}:{n}", running.ids.turn_id),
+                };
+                if running.used_ids.insert(candidate.clone()) {
+                    break candidate;
+                }
+                n += 1;
+            }
+        };
+        let input = call.payload.get("args").filter(|args| args.is_object()).cloned();
+        let card = Card {
+            entity_id: entity_id.clone(),
+            name: call.get("name").to_owned(),
+            input: input.unwrap_or(Value::Null),
+        };
+        let (name, input) = (card.name.clone(), card.input.clone());
+        running.cards.insert(call_id, card);
+        running.announced.push(call);
+        self.emit(Frame::Same(Event::tool_start(&entity_id, &name, &input)));
+        let props = tool_call_props(&name, &input, None);
+        self.project(&entity_id, "tool_call", props, To::All);
+    }
+
+    fn tool_started(&mut self, call: &Block) {
+        let card = self.running.as_ref().and_then(|running| running.cards.get(call.get("id")));
+        if let Some(card) = card.cloned() {
+            self.emit(Frame::Same(Event::tool_delta(&card.entity_id, &card.input)));
+        }
+    }
+
+    fn tool_ended(&mut self, call: &Block, result: Arc<Block>) {
+        let Some(running) = &mut self.running else { return };
+        running.results.push(result.clone());
+        self.close_card(call.get("id"), &result);
+    }
+
+    /// Shows the end of a call, well or not (D33).
+    pub(super) fn close_card(&mut self, call_id: &str, result: &Block) {
+        let Some(card) = self.running.as_mut().and_then(|r| r.cards.remove(call_id)) else {
+            return;
+        };
+        let Card { entity_id, name, input } = card;
+        let error = result.get("error");
+        let text = match (result.get("result"), error) {
+            (result, "") => result.to_owned(),
+            ("", error) => format!("Error: {error}"),
+            (result, error) => format!("{result} | Error: {error}"),
+        };
+        let (kind, suffix) = match name.as_str() {
+            "calc" => ("calc_result", "custom"),
+            _ => ("", "result"),
+        };
+        self.emit(Frame::Same(Event::tool_result(&entity_id, &text, kind)));
+        let result_id = format!("{entity_id}:{suffix}");
+        let props = tool_result_props(&entity_id, &text, error, kind);
+        self.project(&result_id, "tool_result", props, To::All);
+        self.emit(Frame::Same(Event::tool_done(&entity_id)));
+        let outcome = if error.is_empty() { Ok(()) } else { Err(error) };
+        let props = tool_call_props(&name, &input, Some(outcome));
+        self.project(&entity_id, "tool_call", props, To::All);
+    }
+
+    fn reached(&mut self, phase: Phase, blocks: Blocks, data: Object) {
+        self.append(&blocks);
+        let at_ms = self.now();
+        let Some(running) = &mut self.running else { return };
+        let layout = Layout::of(&blocks);
+        running.turn.layout = layout.clone();
+        running.turn.data = data.clone();
+        match phase {
+            Phase::PostInference => running.announced.clear(),
+            Phase::PostTools => running.results.clear(),
+            Phase::PreInference | Phase::Final => {}
+        }
+        running.blocks = blocks;
+        running.data = data.clone();
+        let ordinal = running.turn.ordinal;
+        self.batch.push(Write::Turn(Box::new(running.turn.clone())));
+        self.batch.push(Write::Snapshot { ordinal, phase, at_ms, layout, data });
+    }
+
+    fn paused(
+        &mut self,
+        phase: &'static str,
+        summary: &'static str,
+        extra: Value,
+        go_on: oneshot::Sender<()>,
+    ) {
+        if !self.step_mode {
+            let _ = go_on.send(());
+            return;
+        }
+        let (id, now) = (self.new_id(), self.now());
+        let Some(running) = &self.running else { return };
+        let pause = Pause {
+            id: id.clone(),
+            phase,
+            summary,
+            deadline_ms: now + i64::try_from(PAUSE.as_millis()).unwrap_or(0),
+            extra,
+            session_id: self.record.session_id.clone(),
+            inference_id: running.ids.inference_id.clone(),
+            turn_id: running.ids.turn_id.clone(),
+            conv_id: self.record.conv_id.clone(),
+        };
+        let mut props = json!({"pauseId": id, "phase": phase, "summary": summary,
+            "deadlineMs": pause.deadline_ms.to_string()});
+        if !pause.extra.is_null() {
+            props["extra"] = pause.extra.clone();
+        }
+        self.emit(Frame::Same(Event::debugger_pause(&id, &props)));
+        self.project(&id, "debugger_pause", props, To::All);
+        let open = &self.shared.pauses;
+        open.lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(id.clone(), pause.conv_id.clone());
+        self.pauses.insert(id, (pause, go_on));
+    }
+
+    /// Sets an entity and announces it. The announcement has a number of its own, which is the entity's version.
+    pub(super) fn project(&mut self, id: &str, kind: &str, props: Value, to: To) {
+        let (version, now) = (self.next_seq(), self.now());
+        let (created_at_ms, place) = *self.entities.entry(id.to_owned()).or_insert((now, version));
+        let entity = Entity {
+            id: id.to_owned(),
+            kind: kind.to_owned(),
+            created_at_ms,
+            updated_at_ms: now.max(created_at_ms),
+            props,
+            version,
+            place,
+        };
+        let event = Event::timeline_upsert(&self.record.conv_id, &entity, version);
+        match to {
+            To::All => {
+                self.emit(Frame::Same(event));
+                self.batch.push(Write::Entity(Arc::new(entity)));
+            }
+            To::Contract => {
+                self.emit(Frame::Contract(event));
+            }
+        }
+    }
+}
+
+/// How tools are run, as stored turns say it (decision 35).
+fn tool_config(limits: ToolLimits, allowed: Option<&[String]>) -> Value {
+    let handling = match limits.on_error {
+        OnError::Continue => "continue",
+        OnError::Abort => "abort",
+        OnError::Retry { .. } => "retry",
+    };
+    json!({
+        "enabled": true,
+        "tool_choice": "auto",
+        "max_iterations": limits.iterations,
+        "execution_timeout": go_duration(limits.timeout),
+        "max_parallel_tools": limits.parallel,
+        "allowed_tools": allowed.unwrap_or_default(),
+        "tool_error_handling": handling,
+        "retry_config": {"max_retries": 2, "backoff_base": "1s", "backoff_factor": 2},
+    })
+}

@@ -1,0 +1,342 @@
+//! Conversations on SQLite: one writer thread with group commit, readers apart.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use collodi_chat::store::{
+    ChatStore, ConversationFilter, ConversationRecord, Loaded, Receipt, RequestRecord, Row,
+    TimelinePage, TurnFilter, TurnSnapshot, Unfinished, Write,
+};
+use collodi_chat::turn::{Block, Layout};
+use collodi_profiles::store::{StoreError, StoreErrorKind};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::companion::{Companion, lock_folder};
+use super::migrate::{self, Migration, Schema};
+use super::{Access, check_library, connect, failed};
+
+mod read;
+mod write;
+
+/// "colc": conversations of this program.
+const APPLICATION_ID: i32 = 0x636f_6c63;
+
+const SCHEMA: Schema = Schema {
+    application_id: APPLICATION_ID,
+    migrations: &[Migration {
+        name: "0001_chat",
+        sql: include_str!("../../migrations/chat/0001_chat.sql"),
+    }],
+};
+
+/// Most batches of one transaction.
+const GROUP: usize = 256;
+/// Most writes that are kept for a conversation while its database fails.
+const MAX_STUCK: usize = 20_000;
+/// How often failed batches are tried again when nothing else happens.
+const RETRY: Duration = Duration::from_secs(2);
+
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
+enum Message {
+    Batch(Row, Vec<Write>, Answer),
+    Settle(Answer),
+    Close,
+}
+
+/// A chat database file.
+pub struct SqliteChats {
+    path: PathBuf,
+    readers: Mutex<Vec<Connection>>,
+    next_row: AtomicI64,
+    queue: Sender<Message>,
+    backlog: Arc<AtomicUsize>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    companion: Companion,
+}
+
+impl SqliteChats {
+    /// Opens or creates the file, migrates it, and starts its writer. Blocks.
+    ///
+    /// # Errors
+    /// The named cause: damaged, foreign, newer or orphaned files, which are left untouched; missing rights.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        check_library()?;
+        let other = |text: String| StoreError::new(StoreErrorKind::Other, text);
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| other(format!("create {}: {e}", folder.display())))?;
+        }
+        let _alone = lock_folder(path);
+        let foreign = |_: &Connection| {
+            let text = format!("{} is a profile registry, not a chat database", path.display());
+            Err(StoreError::new(StoreErrorKind::Corrupt, text))
+        };
+        let writer = migrate::open(path, &SCHEMA, foreign, foreign)?;
+        let reader = connect(path, Access::Read)?;
+        let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);
+        let identity = reader
+            .query_row("SELECT id FROM identity", [], |row| row.get::<_, String>(0))
+            .map_err(fail)?;
+        let newest: i64 = reader
+            .query_row("SELECT coalesce(max(id), 0) FROM conversations", [], |row| row.get(0))
+            .map_err(fail)?;
+        let (queue, messages) = channel();
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let worker = Worker {
+            connection: writer,
+            path: path.display().to_string(),
+            stuck: HashMap::new(),
+            backlog: backlog.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("chat-writer".into())
+            .spawn(move || worker.run(&messages))
+            .map_err(|e| other(format!("start the chat writer: {e}")))?;
+        Ok(Self {
+            path: path.to_owned(),
+            readers: Mutex::new(vec![reader]),
+            next_row: AtomicI64::new(newest + 1),
+            queue,
+            backlog,
+            thread: Mutex::new(Some(thread)),
+            companion: Companion::open(path, &identity)?,
+        })
+    }
+
+    fn read<T>(
+        &self,
+        doing: &str,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let pool = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let pooled = pool().pop();
+        let connection = match pooled {
+            Some(connection) => connection,
+            None => connect(&self.path, Access::Read)?,
+        };
+        let outcome =
+            read(&connection).map_err(|e| failed(&format!("{doing} {}", self.path.display()), &e));
+        let mut pool = pool();
+        if pool.len() < 4 {
+            pool.push(connection);
+        }
+        outcome
+    }
+
+    fn post(&self, make: impl FnOnce(Answer) -> Message) -> Receipt {
+        let (answer, receipt) = oneshot::channel();
+        // A writer that has ended drops the answer, which the receipt shows.
+        let _ = self.queue.send(make(answer));
+        receipt
+    }
+}
+
+impl ChatStore for SqliteChats {
+    fn new_row(&self) -> Row {
+        self.next_row.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn write(&self, row: Row, batch: Vec<Write>) -> Receipt {
+        self.backlog.fetch_add(1, Ordering::Relaxed);
+        self.post(|answer| Message::Batch(row, batch, answer))
+    }
+
+    fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    fn settled(&self) -> Receipt {
+        self.post(Message::Settle)
+    }
+
+    fn load(&self, conv_id: &str) -> Result<Option<Loaded>, StoreError> {
+        self.read("load a conversation from", |connection| read::load(connection, conv_id))
+    }
+
+    fn blocks(&self, row: Row, layout: &Layout) -> Result<Vec<Arc<Block>>, StoreError> {
+        self.read("read the history from", |connection| read::blocks(connection, row, layout))
+    }
+
+    fn request(&self, row: Row, key: &str) -> Result<Option<RequestRecord>, StoreError> {
+        self.read("look up a key in", |connection| read::request(connection, row, key))
+    }
+
+    fn timeline(
+        &self,
+        conv_id: &str,
+        since: u64,
+        limit: usize,
+    ) -> Result<TimelinePage, StoreError> {
+        self.read("read a timeline from", |connection| {
+            read::timeline(connection, conv_id, since, limit)
+        })
+    }
+
+    fn turns(&self, filter: &TurnFilter) -> Result<Vec<TurnSnapshot>, StoreError> {
+        self.read("read turns from", |connection| read::turns(connection, filter))
+    }
+
+    fn conversations(
+        &self,
+        filter: &ConversationFilter,
+    ) -> Result<Vec<ConversationRecord>, StoreError> {
+        self.read("list the conversations of", |connection| read::conversations(connection, filter))
+    }
+
+    fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        self.read("look for unfinished turns in", read::unfinished)
+    }
+
+    fn ping(&self) -> Result<(), StoreError> {
+        self.read("reach", |connection| connection.query_row("SELECT 1", [], |_| Ok(())))
+    }
+
+    fn close(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = self.queue.send(Message::Close);
+            if thread.join().is_err() {
+                tracing::error!("the chat writer ended in a panic");
+            }
+        }
+    }
+}
+
+impl Drop for SqliteChats {
+    fn drop(&mut self) {
+        self.close();
+        let readers =
+            std::mem::take(self.readers.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.companion.close(|| drop(readers));
+    }
+}
+
+struct Worker {
+    connection: Connection,
+    path: String,
+    /// Writes of failed batches, by conversation: they come before everything that follows them.
+    stuck: HashMap<Row, Vec<Write>>,
+    backlog: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    fn run(mut self, messages: &Receiver<Message>) {
+        let mut open = true;
+        while open {
+            let (mut batches, mut settled) = (Vec::new(), Vec::new());
+            let mut take = |message| match message {
+                Message::Batch(row, batch, answer) => batches.push((row, batch, answer)),
+                Message::Settle(answer) => settled.push(answer),
+                Message::Close => open = false,
+            };
+            match messages.recv_timeout(RETRY) {
+                Ok(message) => take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => take(Message::Close),
+            }
+            for _ in 1..GROUP {
+                match messages.try_recv() {
+                    Ok(message) => take(message),
+                    Err(_) => break,
+                }
+            }
+            let count = batches.len();
+            if count > 0 || !self.stuck.is_empty() {
+                self.turn(batches);
+            }
+            self.backlog.fetch_sub(count, Ordering::Relaxed);
+            for answer in settled {
+                let _ = answer.send(Ok(()));
+            }
+        }
+    }
+
+    /// Applies what waits in one transaction, then tells everybody how it went.
+    fn turn(&mut self, batches: Vec<(Row, Vec<Write>, Answer)>) {
+        let mut work: Vec<(Row, Vec<Write>)> = self.stuck.drain().collect();
+        let mut answers: HashMap<Row, Vec<Answer>> = HashMap::new();
+        for (row, batch, answer) in batches {
+            match work.iter_mut().find(|(known, _)| *known == row) {
+                Some((_, writes)) => writes.extend(batch),
+                None => work.push((row, batch)),
+            }
+            answers.entry(row).or_default().push(answer);
+        }
+        let outcomes = self.transact(&work);
+        for ((row, writes), outcome) in work.into_iter().zip(outcomes) {
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "failed to store a conversation");
+                if writes.len() <= MAX_STUCK {
+                    self.stuck.insert(row, writes);
+                } else {
+                    tracing::error!(
+                        writes = writes.len(),
+                        "too much waits for the database; it is lost"
+                    );
+                }
+            }
+            for answer in answers.remove(&row).into_iter().flatten() {
+                let _ = answer.send(outcome.clone());
+            }
+        }
+    }
+
+    fn transact(&self, work: &[(Row, Vec<Write>)]) -> Vec<Result<(), StoreError>> {
+        let all = |error: StoreError| work.iter().map(|_| Err(error.clone())).collect();
+        if let Err(error) = self.run_sql("BEGIN IMMEDIATE") {
+            return all(self.failed(&error));
+        }
+        let outcomes: Vec<Result<(), StoreError>> =
+            work.iter().map(|(row, writes)| self.apply(*row, writes)).collect();
+        if self.connection.is_autocommit() {
+            // SQLite gave the whole transaction up, as it does when a disk is full.
+            let first = outcomes.into_iter().find_map(Result::err);
+            return all(first.unwrap_or_else(|| {
+                StoreError::new(StoreErrorKind::Other, "the transaction was given up")
+            }));
+        }
+        match self.run_sql("COMMIT") {
+            Ok(()) => outcomes,
+            Err(error) => {
+                let error = self.failed(&error);
+                if !self.connection.is_autocommit() {
+                    let _ = self.run_sql("ROLLBACK");
+                }
+                all(error)
+            }
+        }
+    }
+
+    fn apply(&self, row: Row, writes: &[Write]) -> Result<(), StoreError> {
+        if self.connection.is_autocommit() {
+            return Err(StoreError::new(StoreErrorKind::Other, "the transaction was given up"));
+        }
+        let applied = self.run_sql("SAVEPOINT batch").and_then(|()| {
+            writes.iter().try_for_each(|write| write::apply(&self.connection, row, write))?;
+            self.run_sql("RELEASE batch")
+        });
+        applied.map_err(|error| {
+            let error = self.failed(&error);
+            if !self.connection.is_autocommit() {
+                let _ = self.run_sql("ROLLBACK TO batch");
+                let _ = self.run_sql("RELEASE batch");
+            }
+            error
+        })
+    }
+
+    fn run_sql(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> StoreError {
+        failed(&format!("write to {}", self.path), error)
+    }
+}
