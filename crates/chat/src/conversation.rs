@@ -20,7 +20,7 @@ use crate::feed::{Dialect, Feed, Frame, Held};
 use crate::frame::Event;
 use crate::model::ModelError;
 use crate::run::Progress;
-use crate::store::{Attribution, ConversationRecord, Loaded, Row, TurnRecord, Write};
+use crate::store::{Attribution, ConversationRecord, Loaded, Receipt, Row, TurnRecord, Write};
 use crate::turn::Blocks;
 
 mod ending;
@@ -440,7 +440,7 @@ impl Conversation {
             }
             Mail::Attach(attach, answer) => {
                 self.touch();
-                let _ = answer.send(self.attach(attach));
+                let _ = answer.send(self.attach(&attach));
             }
             Mail::Settle(answer) => {
                 self.store_streams();
@@ -494,7 +494,7 @@ impl Conversation {
         self.record.last_activity_ms = self.now().max(self.record.last_activity_ms);
     }
 
-    fn attach(&mut self, attach: Attach) -> mpsc::Receiver<Bytes> {
+    fn attach(&mut self, attach: &Attach) -> mpsc::Receiver<Bytes> {
         let now = self.now();
         let runtime_key = match self.record.runtime_key.as_str() {
             "" => attach.runtime_key.as_str(),
@@ -550,17 +550,12 @@ impl Conversation {
         }
     }
 
-    /// Publishes a frame, or keeps it back until what it says is durable. Its number.
-    fn emit(&mut self, frame: Frame) -> u64 {
-        match &mut self.staged {
-            Some(staged) => {
-                staged.push(frame);
-                self.feed.seq() + staged.len() as u64
-            }
-            None => {
-                self.feed.publish(&frame);
-                self.feed.seq()
-            }
+    /// Publishes a frame, or keeps it back until what it says is durable.
+    fn emit(&mut self, frame: Frame) {
+        if let Some(staged) = &mut self.staged {
+            staged.push(frame);
+        } else {
+            self.feed.publish(&frame);
         }
     }
 
@@ -597,10 +592,14 @@ impl Conversation {
         }
     }
 
-    /// Hands the batch in and waits until it is durable.
+    /// Hands the batch in and waits until it is durable; one that fails is as if it had never been.
     async fn commit(&mut self) -> Result<(), Refused> {
         let batch = std::mem::take(&mut self.batch);
-        let receipt = self.shared.outside.store.write(self.row, batch);
+        let receipt = self.shared.outside.store.write_or_drop(self.row, batch);
+        self.durable(receipt).await
+    }
+
+    async fn durable(&self, receipt: Receipt) -> Result<(), Refused> {
         match receipt.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {

@@ -36,23 +36,8 @@ pub fn close_interrupted(
         .into_iter()
         .map(|text| Arc::new(Block::text(new_id(), Kind::LlmText, text)))
         .collect();
-    let mut entities: Vec<Entity> = Vec::new();
-    for (mut entity, text) in streaming {
-        match entity.kind.as_str() {
-            "message" => {
-                entity.props["content"] = text.into();
-                entity.props["streaming"] = false.into();
-                entity.props["metadata"]["stopReason"] = "interrupted".into();
-            }
-            _ => {
-                entity.props["status"] = "error".into();
-                entity.props["error"] = INTERRUPTED.into();
-                entity.props["progress"] = 1.into();
-                entity.props["done"] = true.into();
-            }
-        }
-        entities.push(entity);
-    }
+    let mut entities: Vec<Entity> =
+        streaming.into_iter().map(|(entity, text)| closed(entity, &text)).collect();
     new.extend(close_calls(&blocks, "unknown outcome: the server stopped while it ran", new_id));
     let log_id = format!("error-{}", turn.turn_id);
     let fields =
@@ -93,6 +78,21 @@ pub fn close_interrupted(
     record.last_error = INTERRUPTED.into();
     writes.push(Write::Conversation(Box::new(record)));
     writes
+}
+
+/// What grew does not any more, and says why.
+fn closed(mut entity: Entity, text: &str) -> Entity {
+    if entity.kind == "message" {
+        entity.props["content"] = text.into();
+        entity.props["streaming"] = false.into();
+        entity.props["metadata"]["stopReason"] = "interrupted".into();
+    } else {
+        entity.props["status"] = "error".into();
+        entity.props["error"] = INTERRUPTED.into();
+        entity.props["progress"] = 1.into();
+        entity.props["done"] = true.into();
+    }
+    entity
 }
 
 fn finish(turn: &mut TurnRecord, blocks: &Blocks, now_ms: i64) {

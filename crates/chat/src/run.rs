@@ -250,7 +250,7 @@ async fn call_model(
             Some(Err(error)) => return Err(error),
             Some(Ok(Event::Text(text))) => reporter.send(Progress::Text(text)).await,
             Some(Ok(Event::Thinking(thinking))) => {
-                reporter.send(Progress::Thinking(thinking)).await
+                reporter.send(Progress::Thinking(thinking)).await;
             }
             Some(Ok(Event::Usage(known))) => usage = Some(known),
             Some(Ok(Event::Block(block))) => {

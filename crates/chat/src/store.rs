@@ -265,6 +265,9 @@ pub trait ChatStore: Send + Sync {
     /// conversation, so that nothing is ever there without what it stands on.
     fn write(&self, row: Row, batch: Vec<Write>) -> Receipt;
 
+    /// As [`Self::write`], but a batch that fails is gone: for what is refused then.
+    fn write_or_drop(&self, row: Row, batch: Vec<Write>) -> Receipt;
+
     /// How many batches wait.
     fn backlog(&self) -> usize;
 

@@ -1,5 +1,7 @@
 //! The timeline: the UI-shaped view of a conversation, projected from its frames (chapter 30 §3). Pure.
 
+use std::fmt::Write as _;
+
 use collodi_profiles::json::Object;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -77,10 +79,11 @@ pub fn snapshot(conv_id: &str, page: &crate::store::TimelinePage, now_ms: i64) -
     let mut out = String::with_capacity(128 + page.entities.iter().map(String::len).sum::<usize>());
     out.push_str("{\"convId\":");
     out.push_str(&Value::from(conv_id).to_string());
+    // Writing to a String does not fail.
     if page.version > 0 {
-        out.push_str(&format!(",\"version\":\"{}\"", page.version));
+        let _ = write!(out, ",\"version\":\"{}\"", page.version);
     }
-    out.push_str(&format!(",\"serverTimeMs\":\"{now_ms}\""));
+    let _ = write!(out, ",\"serverTimeMs\":\"{now_ms}\"");
     if !page.entities.is_empty() {
         out.push_str(",\"entities\":[");
         for (n, entity) in page.entities.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Tools: what a model may ask for, and the executor that runs what it asked (chapter 40 §7).
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,7 +257,7 @@ fn capped(mut text: String) -> String {
             end -= 1;
         }
         text.truncate(end);
-        text.push_str(&format!("\n... {left_out} bytes cut off"));
+        let _ = write!(text, "\n... {left_out} bytes cut off");
     }
     text
 }

@@ -156,7 +156,10 @@ impl Block {
     /// Marks what only `provider` can read.
     #[must_use]
     pub fn with_opaque(mut self, provider: &str, value: Value) -> Self {
-        self.metadata.insert(keys::OPAQUE.into(), json!({"provider": provider, "value": value}));
+        let mut opaque = Object::new();
+        opaque.insert("provider".into(), provider.into());
+        opaque.insert("value".into(), value);
+        self.metadata.insert(keys::OPAQUE.into(), opaque.into());
         self
     }
 

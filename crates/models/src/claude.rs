@@ -42,8 +42,9 @@ pub fn encode(call: &Call) -> Result<Value, ModelError> {
         // Thinking wants 1.0; a default that nobody chose is no reason to refuse it.
         either(settings, first, second).filter(|_| budget.is_none() || set)
     };
-    let other_than_one =
-        |value: Option<Value>| value.filter(|value| value.as_f64().is_some_and(|v| v != 1.0));
+    let other_than_one = |value: Option<Value>| {
+        value.filter(|value| value.as_f64().is_some_and(|v| (v - 1.0).abs() > f64::EPSILON))
+    };
     let temperature = other_than_one(asked("inference-temperature", "ai-temperature"));
     let top_p = other_than_one(asked("inference-top-p", "ai-top-p"));
     if temperature.is_some() && top_p.is_some() {

@@ -1,4 +1,4 @@
-//! OpenAI Chat Completions (chapter 40 §14.2), as OpenAI, Ollama, vLLM, LiteLLM and many others speak it.
+//! OpenAI Chat Completions (chapter 40 §14.2), as Ollama, vLLM and many others speak it too.
 
 use collodi_chat::model::{Call, Event, ModelError, Thinking, Usage};
 use collodi_chat::tool::ToolSpec;

@@ -53,10 +53,8 @@ pub fn encode(call: &Call) -> Value {
 fn reasoning(call: &Call) -> Value {
     let settings = &call.runtime.settings;
     let effort = either(settings, "inference-reasoning-effort", "openai-reasoning-effort");
-    let effort = match effort.as_ref().and_then(Value::as_str) {
-        Some(effort @ ("low" | "high")) => effort,
-        _ => "medium",
-    };
+    let effort = effort.as_ref().and_then(Value::as_str);
+    let effort = effort.filter(|effort| matches!(*effort, "low" | "high")).unwrap_or("medium");
     let mut reasoning = json!({ "effort": effort });
     let summary = either(settings, "inference-reasoning-summary", "openai-reasoning-summary");
     if let Some(summary) = summary.filter(|summary| summary != "") {

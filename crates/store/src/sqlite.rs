@@ -12,6 +12,7 @@ pub mod adopt;
 mod changes;
 pub mod chats;
 mod companion;
+pub mod import;
 pub mod migrate;
 pub mod profiles;
 

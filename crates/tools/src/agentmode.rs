@@ -96,8 +96,8 @@ impl Middleware for AgentMode {
         new: &[Arc<Block>],
         around: &mut Around<'_>,
     ) -> Result<(), String> {
-        let said = new.iter().rev().filter(|block| block.kind == Kind::LlmText);
-        let Some(switch) = said.filter_map(|block| switch_in(block.as_text())).next() else {
+        let mut said = new.iter().rev().filter(|block| block.kind == Kind::LlmText);
+        let Some(switch) = said.find_map(|block| switch_in(block.as_text())) else {
             return Ok(());
         };
         let from = self.current(turn);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::live::Running;
 use super::requests::State;
 use super::{Conversation, Refused};
 use crate::model::ModelError;
@@ -28,33 +29,8 @@ impl Conversation {
         }
         let Some(mut running) = self.running.take() else { return };
         let now = self.now();
-        let state = match &outcome {
-            Ok(()) => TurnState::Completed,
-            Err(error) => state_of(error),
-        };
-        let turn = &mut running.turn;
-        turn.state = state;
-        turn.ended_at_ms = now;
-        turn.layout = Layout::of(&running.blocks);
-        turn.data.clone_from(&running.data);
-        let stop_reason = match &outcome {
-            Err(error) if state != TurnState::Failed => Some(stop_word(error)),
-            _ => running.stop_reason.as_deref(),
-        };
-        if let Some(reason) = stop_reason {
-            turn.metadata.insert(keys::STOP_REASON.into(), reason.into());
-        }
-        if let Some(usage) = &running.usage {
-            turn.metadata.insert(keys::USAGE.into(), json!(usage));
-        }
-        self.batch.push(Write::Turn(Box::new(turn.clone())));
-        self.batch.push(Write::Snapshot {
-            ordinal: turn.ordinal,
-            phase: Phase::Final,
-            at_ms: now,
-            layout: turn.layout.clone(),
-            data: turn.data.clone(),
-        });
+        let state = outcome.as_ref().map_or_else(state_of, |()| TurnState::Completed);
+        self.close_turn(&mut running, &outcome, state, now);
         let ids = running.ids.clone();
         self.used = tokio::time::Instant::now();
         self.record.last_activity_ms = now.max(self.record.last_activity_ms);
@@ -83,6 +59,39 @@ impl Conversation {
         }
         self.unstage();
         self.next_prompt().await;
+    }
+
+    /// The turn as it stays, and its last snapshot.
+    fn close_turn(
+        &mut self,
+        running: &mut Running,
+        outcome: &Result<(), ModelError>,
+        state: TurnState,
+        now: i64,
+    ) {
+        let stop_reason = match outcome {
+            Err(error) if state != TurnState::Failed => Some(stop_word(error)),
+            _ => running.stop_reason.as_deref(),
+        };
+        let turn = &mut running.turn;
+        turn.state = state;
+        turn.ended_at_ms = now;
+        turn.layout = Layout::of(&running.blocks);
+        turn.data.clone_from(&running.data);
+        if let Some(reason) = stop_reason {
+            turn.metadata.insert(keys::STOP_REASON.into(), reason.into());
+        }
+        if let Some(usage) = &running.usage {
+            turn.metadata.insert(keys::USAGE.into(), json!(usage));
+        }
+        self.batch.push(Write::Turn(Box::new(turn.clone())));
+        self.batch.push(Write::Snapshot {
+            ordinal: turn.ordinal,
+            phase: Phase::Final,
+            at_ms: now,
+            layout: turn.layout.clone(),
+            data: turn.data.clone(),
+        });
     }
 
     /// A run that ended because of the token: by whom.
@@ -134,7 +143,9 @@ impl Conversation {
         let mut tried = 0;
         loop {
             // A failed batch is kept by the store and comes before the next one.
-            match self.commit().await {
+            let batch = std::mem::take(&mut self.batch);
+            let receipt = self.shared.outside.store.write(self.row, batch);
+            match self.durable(receipt).await {
                 Ok(()) => return Ok(()),
                 Err(Refused::Storage) if tried + 1 < TRIES => {
                     tried += 1;
@@ -153,7 +164,7 @@ impl Conversation {
     }
 
     /// `length` and `content_filter` are complete answers that say less than the user may think (decision 33).
-    fn warn_if_short(&mut self, running: &super::live::Running) {
+    fn warn_if_short(&mut self, running: &Running) {
         let message = match running.stop_reason.as_deref() {
             Some("length" | "max_tokens" | "max_output_tokens") => {
                 "the answer stops here because it reached the token limit"
@@ -169,7 +180,7 @@ impl Conversation {
     }
 
     /// A failed run reaches the user (decision 26).
-    fn report(&mut self, running: &super::live::Running, error: &ModelError) {
+    fn report(&mut self, running: &Running, error: &ModelError) {
         let ids = &running.ids;
         tracing::warn!(
             conv_id = %self.record.conv_id, turn_id = %ids.turn_id, inference_id = %ids.inference_id,

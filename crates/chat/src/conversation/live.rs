@@ -99,6 +99,38 @@ pub(super) struct Running {
 }
 
 impl Running {
+    fn new(
+        ids: TurnIds,
+        prompt: Prompt,
+        turn: TurnRecord,
+        blocks: Blocks,
+        progress: mpsc::Receiver<Progress>,
+        cancel: CancellationToken,
+    ) -> Self {
+        let used = blocks.iter().filter(|block| block.kind == Kind::ToolCall);
+        Self {
+            used_ids: used.map(|block| block.get("id").to_owned()).collect(),
+            called_ms: turn.started_at_ms,
+            data: turn.data.clone(),
+            ids,
+            key: prompt.idempotency_key,
+            runtime: prompt.runtime,
+            progress,
+            cancel,
+            turn,
+            blocks,
+            announced: Vec::new(),
+            results: Vec::new(),
+            cards: HashMap::new(),
+            metadata: Map::new(),
+            answer: None,
+            thinking: None,
+            notices: 0,
+            usage: None,
+            stop_reason: None,
+        }
+    }
+
     /// When text that is held back goes out.
     pub(super) fn flush_at(&self) -> Option<Instant> {
         let streams = self.answer.iter().chain(&self.thinking);
@@ -118,69 +150,20 @@ pub(super) enum To {
 impl Conversation {
     /// Starts a turn. Nothing runs and nobody is told before it is durable.
     pub(super) async fn start(&mut self, prompt: Prompt) -> Result<(), Refused> {
-        let ids = TurnIds { turn_id: self.new_id(), inference_id: self.new_id() };
         let base = self.base(&prompt).await?;
-        let now = self.now();
-        let Prompt { text, idempotency_key: key, runtime, step_mode, retry_turn_id, .. } = prompt;
-        if let Some(on) = step_mode {
+        if let Some(on) = prompt.step_mode {
             self.step_mode = on;
         }
-
-        let before = (self.record.clone(), self.next_place, self.head.clone());
-        self.entities.clear();
-        self.staged = Some(Vec::new());
-        self.is_stored = true;
-        self.record.runtime_key = runtime.runtime_key.to_string();
-        self.record.status = "active".into();
-        self.record.last_error.clear();
-        self.record.last_activity_ms = now.max(self.record.last_activity_ms);
-        self.record.seq = self.next_seq() + super::NUMBERS;
-        self.push_record();
-
-        let mut data = self.head.as_ref().map(|head| head.data.clone()).unwrap_or_default();
-        if let Some(head) = self.head.as_mut().filter(|_| retry_turn_id.is_some()) {
-            head.superseded = true;
-            data = head.data.clone();
-            self.batch.push(Write::Turn(Box::new(head.clone())));
-        }
-        let limits = ToolLimits::default();
-        data.insert(keys::TOOL_CONFIG.into(), tool_config(limits, runtime.tools.as_deref()));
-        let prompt = Arc::new(Block::text(self.new_id(), Kind::User, &text));
-        let base_layout = Layout::of(&base);
-        let mut blocks = base;
-        blocks.push(prompt);
-        self.append(&blocks);
-        let turn = TurnRecord {
-            ordinal: self.head.as_ref().map_or(0, |head| head.ordinal) + 1,
-            turn_id: ids.turn_id.clone(),
-            inference_id: ids.inference_id.clone(),
-            session_id: self.record.session_id.clone(),
-            state: TurnState::Running,
-            attribution: attribution(&runtime),
-            superseded: false,
-            base: base_layout,
-            layout: Layout::of(&blocks),
-            data: data.clone(),
-            metadata: Object::new(),
-            started_at_ms: now,
-            ended_at_ms: 0,
-        };
-        self.batch.push(Write::Turn(Box::new(turn.clone())));
-        let mut shown = Object::new();
-        shown.insert("turnId".into(), ids.turn_id.as_str().into());
-        if let Some(retried) = &retry_turn_id {
-            shown.insert("retryOf".into(), retried.as_str().into());
-        }
-        self.emit(Frame::Same(Event::chat_message(&ids.turn_id, &text)));
-        let entity = frame::user_entity_id(&ids.turn_id);
-        self.project(&entity, "message", message_props("user", &text, false, &shown), To::All);
-        self.mark(&key, State::Running(ids.clone()));
+        let before = (self.record.clone(), self.next_place, self.head.clone(), self.is_stored);
+        let (turn, blocks) = self.open_turn(&prompt, base);
+        let ids =
+            TurnIds { turn_id: turn.turn_id.clone(), inference_id: turn.inference_id.clone() };
+        self.mark(&prompt.idempotency_key, State::Running(ids.clone()));
         if let Err(refused) = self.commit().await {
             // As if it had never been asked.
             self.staged = None;
-            (self.record, self.next_place, self.head) = before;
-            self.is_stored = self.is_stored && self.head.is_some();
             self.context = None;
+            (self.record, self.next_place, self.head, self.is_stored) = before;
             return Err(refused);
         }
         self.unstage();
@@ -188,50 +171,82 @@ impl Conversation {
         let (sender, progress) = mpsc::channel(256);
         let cancel = self.shared.stop.child_token();
         let job = Job {
-            runtime: runtime.clone(),
-            turn: Working { blocks: blocks.clone(), data: data.clone() },
-            limits,
+            runtime: prompt.runtime.clone(),
+            turn: Working { blocks: blocks.clone(), data: turn.data.clone() },
+            limits: ToolLimits::default(),
             step_mode: self.step_mode,
         };
         let outside = self.shared.outside.clone();
         self.shared.tasks.spawn(run::drive(outside, job, sender, cancel.clone()));
-        let used_ids = blocks.iter().filter(|b| b.kind == Kind::ToolCall);
-        self.running = Some(Running {
-            used_ids: used_ids.map(|block| block.get("id").to_owned()).collect(),
-            ids,
-            key,
-            runtime,
-            progress,
-            cancel,
-            turn,
-            blocks,
-            data,
-            announced: Vec::new(),
-            results: Vec::new(),
-            cards: HashMap::new(),
-            metadata: Map::new(),
-            answer: None,
-            thinking: None,
-            called_ms: now,
-            notices: 0,
-            usage: None,
-            stop_reason: None,
-        });
+        self.running = Some(Running::new(ids, prompt, turn, blocks, progress, cancel));
         metrics::counter!("collodi_turns_started_total").increment(1);
         Ok(())
+    }
+
+    /// Makes the turn of a prompt: the writes are in the batch, the frames wait for them.
+    fn open_turn(&mut self, prompt: &Prompt, base: Blocks) -> (TurnRecord, Blocks) {
+        let now = self.now();
+        self.entities.clear();
+        self.staged = Some(Vec::new());
+        self.is_stored = true;
+        self.record.runtime_key = prompt.runtime.runtime_key.to_string();
+        self.record.status = "active".into();
+        self.record.last_error.clear();
+        self.record.last_activity_ms = now.max(self.record.last_activity_ms);
+        self.record.seq = self.next_seq() + super::NUMBERS;
+        self.push_record();
+        let retried = prompt.retry_turn_id.as_deref();
+        if let Some(head) = self.head.as_mut().filter(|_| retried.is_some()) {
+            head.superseded = true;
+            self.batch.push(Write::Turn(Box::new(head.clone())));
+        }
+        let mut data = self.head.as_ref().map(|head| head.data.clone()).unwrap_or_default();
+        let config = tool_config(ToolLimits::default(), prompt.runtime.tools.as_deref());
+        data.insert(keys::TOOL_CONFIG.into(), config);
+        let base_layout = Layout::of(&base);
+        let mut blocks = base;
+        blocks.push(Arc::new(Block::text(self.new_id(), Kind::User, &prompt.text)));
+        self.append(&blocks);
+        let turn = TurnRecord {
+            ordinal: self.head.as_ref().map_or(0, |head| head.ordinal) + 1,
+            turn_id: self.new_id(),
+            inference_id: self.new_id(),
+            session_id: self.record.session_id.clone(),
+            state: TurnState::Running,
+            attribution: attribution(&prompt.runtime),
+            superseded: false,
+            base: base_layout,
+            layout: Layout::of(&blocks),
+            data,
+            metadata: Object::new(),
+            started_at_ms: now,
+            ended_at_ms: 0,
+        };
+        self.batch.push(Write::Turn(Box::new(turn.clone())));
+        self.show_prompt(&turn.turn_id, &prompt.text, retried);
+        (turn, blocks)
+    }
+
+    fn show_prompt(&mut self, turn_id: &str, text: &str, retried: Option<&str>) {
+        let mut metadata = Object::new();
+        metadata.insert("turnId".into(), turn_id.into());
+        if let Some(retried) = retried {
+            metadata.insert("retryOf".into(), retried.into());
+        }
+        self.emit(Frame::Same(Event::chat_message(turn_id, text)));
+        let id = frame::user_entity_id(turn_id);
+        self.project(&id, "message", message_props("user", text, false, &metadata), To::All);
     }
 
     /// The context that a prompt goes on from: what the user saw (decision 26).
     async fn base(&mut self, prompt: &Prompt) -> Result<Blocks, Refused> {
         let Some(head) = &self.head else { return Ok(Vec::new()) };
-        let layout = match prompt.retry_turn_id {
-            Some(_) => head.base.clone(),
-            None => {
-                if let Some(context) = self.context.take() {
-                    return Ok(context);
-                }
-                head.layout.clone()
-            }
+        let layout = if prompt.retry_turn_id.is_some() {
+            head.base.clone()
+        } else if let Some(context) = self.context.take() {
+            return Ok(context);
+        } else {
+            head.layout.clone()
         };
         let (store, row) = (self.shared.outside.store.clone(), self.row);
         let read = tokio::task::spawn_blocking(move || store.blocks(row, &layout)).await;
@@ -268,10 +283,12 @@ impl Conversation {
             Progress::Text(text) => self.said(Voice::Assistant, &text),
             Progress::Thinking(thinking) => self.thought(thinking),
             Progress::ToolCalled(call) => self.tool_called(call),
-            Progress::Answered { stop_reason, usage } => self.answered(stop_reason, usage),
+            Progress::Answered { stop_reason, usage } => {
+                self.answered(stop_reason.as_deref(), usage.as_ref());
+            }
             Progress::Noticed(notice) => self.noticed(notice),
             Progress::Tool(Execution::Started(call)) => self.tool_started(&call),
-            Progress::Tool(Execution::Ended(call, result)) => self.tool_ended(&call, result),
+            Progress::Tool(Execution::Ended(call, result)) => self.tool_ended(&call, &result),
             Progress::Reached { phase, blocks, data } => self.reached(phase, blocks, data),
             Progress::Paused { phase, summary, extra, go_on } => {
                 self.paused(phase, summary, extra, go_on);
@@ -436,17 +453,17 @@ impl Conversation {
         message_props(voice.role(), text, streaming, &metadata)
     }
 
-    fn answered(&mut self, stop_reason: Option<String>, usage: Option<Usage>) {
+    fn answered(&mut self, stop_reason: Option<&str>, usage: Option<&Usage>) {
         self.end_thinking();
         self.flush();
         let Some(running) = &mut self.running else { return };
-        running.usage = usage.or(running.usage);
-        running.stop_reason.clone_from(&stop_reason);
+        running.usage = usage.copied().or(running.usage);
+        running.stop_reason = stop_reason.map(str::to_owned);
         if running.announced.is_empty() {
             // This may be the end: nobody hears of it before it is stored.
             self.staged.get_or_insert_default();
         }
-        self.close_answer(stop_reason.as_deref(), usage.as_ref());
+        self.close_answer(stop_reason, usage);
     }
 
     /// The message of the model's call is complete, or will not be: `llm.final`, and the entity if it has text (D24).
@@ -533,10 +550,10 @@ impl Conversation {
         }
     }
 
-    fn tool_ended(&mut self, call: &Block, result: Arc<Block>) {
+    fn tool_ended(&mut self, call: &Block, result: &Arc<Block>) {
         let Some(running) = &mut self.running else { return };
         running.results.push(result.clone());
-        self.close_card(call.get("id"), &result);
+        self.close_card(call.get("id"), result);
     }
 
     /// Shows the end of a call, well or not (D33).
@@ -571,14 +588,14 @@ impl Conversation {
         let Some(running) = &mut self.running else { return };
         let layout = Layout::of(&blocks);
         running.turn.layout = layout.clone();
-        running.turn.data = data.clone();
+        running.turn.data.clone_from(&data);
         match phase {
             Phase::PostInference => running.announced.clear(),
             Phase::PostTools => running.results.clear(),
             Phase::PreInference | Phase::Final => {}
         }
         running.blocks = blocks;
-        running.data = data.clone();
+        running.data.clone_from(&data);
         let ordinal = running.turn.ordinal;
         self.batch.push(Write::Turn(Box::new(running.turn.clone())));
         self.batch.push(Write::Snapshot { ordinal, phase, at_ms, layout, data });

@@ -22,7 +22,7 @@ use super::migrate::{self, Migration, Schema};
 use super::{Access, check_library, connect, failed};
 
 mod read;
-mod write;
+pub(super) mod write;
 
 /// "colc": conversations of this program.
 const APPLICATION_ID: i32 = 0x636f_6c63;
@@ -37,7 +37,7 @@ const SCHEMA: Schema = Schema {
 
 /// Most batches of one transaction.
 const GROUP: usize = 256;
-/// Most writes that are kept for a conversation while its database fails.
+/// Most writes that are kept while the database fails.
 const MAX_STUCK: usize = 20_000;
 /// How often failed batches are tried again when nothing else happens.
 const RETRY: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ const RETRY: Duration = Duration::from_secs(2);
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
 enum Message {
-    Batch(Row, Vec<Write>, Answer),
+    Batch(Unit),
     Settle(Answer),
     Close,
 }
@@ -61,6 +61,22 @@ pub struct SqliteChats {
     companion: Companion,
 }
 
+/// Opens or creates a chat database for a program that fills it; no server may have it.
+pub(super) fn open_for_import(path: &Path) -> Result<Connection, StoreError> {
+    check_library()?;
+    let _alone = lock_folder(path);
+    let writer = migrate::open(path, &SCHEMA, foreign(path), foreign(path))?;
+    Ok(writer)
+}
+
+/// Adoption is for registries.
+fn foreign(path: &Path) -> impl Fn(&Connection) -> Result<(), StoreError> {
+    move |_| {
+        let text = format!("{} is a profile registry, not a chat database", path.display());
+        Err(StoreError::new(StoreErrorKind::Corrupt, text))
+    }
+}
+
 impl SqliteChats {
     /// Opens or creates the file, migrates it, and starts its writer. Blocks.
     ///
@@ -74,11 +90,7 @@ impl SqliteChats {
                 .map_err(|e| other(format!("create {}: {e}", folder.display())))?;
         }
         let _alone = lock_folder(path);
-        let foreign = |_: &Connection| {
-            let text = format!("{} is a profile registry, not a chat database", path.display());
-            Err(StoreError::new(StoreErrorKind::Corrupt, text))
-        };
-        let writer = migrate::open(path, &SCHEMA, foreign, foreign)?;
+        let writer = migrate::open(path, &SCHEMA, foreign(path), foreign(path))?;
         let reader = connect(path, Access::Read)?;
         let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);
         let identity = reader
@@ -92,7 +104,7 @@ impl SqliteChats {
         let worker = Worker {
             connection: writer,
             path: path.display().to_string(),
-            stuck: HashMap::new(),
+            stuck: Vec::new(),
             backlog: backlog.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -130,6 +142,11 @@ impl SqliteChats {
         outcome
     }
 
+    fn hand_in(&self, row: Row, writes: Vec<Write>, keep: bool) -> Receipt {
+        self.backlog.fetch_add(1, Ordering::Relaxed);
+        self.post(|answer| Message::Batch(Unit { row, writes, keep, answer: Some(answer) }))
+    }
+
     fn post(&self, make: impl FnOnce(Answer) -> Message) -> Receipt {
         let (answer, receipt) = oneshot::channel();
         // A writer that has ended drops the answer, which the receipt shows.
@@ -143,9 +160,12 @@ impl ChatStore for SqliteChats {
         self.next_row.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn write(&self, row: Row, batch: Vec<Write>) -> Receipt {
-        self.backlog.fetch_add(1, Ordering::Relaxed);
-        self.post(|answer| Message::Batch(row, batch, answer))
+    fn write(&self, row: Row, writes: Vec<Write>) -> Receipt {
+        self.hand_in(row, writes, true)
+    }
+
+    fn write_or_drop(&self, row: Row, writes: Vec<Write>) -> Receipt {
+        self.hand_in(row, writes, false)
     }
 
     fn backlog(&self) -> usize {
@@ -218,11 +238,21 @@ impl Drop for SqliteChats {
     }
 }
 
+/// A batch on its way.
+struct Unit {
+    row: Row,
+    writes: Vec<Write>,
+    /// Whether it is applied later when it fails now.
+    keep: bool,
+    /// Absent for one that failed before.
+    answer: Option<Answer>,
+}
+
 struct Worker {
     connection: Connection,
     path: String,
-    /// Writes of failed batches, by conversation: they come before everything that follows them.
-    stuck: HashMap<Row, Vec<Write>>,
+    /// Batches that failed and are kept: they come before everything that follows them.
+    stuck: Vec<Unit>,
     backlog: Arc<AtomicUsize>,
 }
 
@@ -230,9 +260,9 @@ impl Worker {
     fn run(mut self, messages: &Receiver<Message>) {
         let mut open = true;
         while open {
-            let (mut batches, mut settled) = (Vec::new(), Vec::new());
+            let (mut units, mut settled) = (Vec::new(), Vec::new());
             let mut take = |message| match message {
-                Message::Batch(row, batch, answer) => batches.push((row, batch, answer)),
+                Message::Batch(unit) => units.push(unit),
                 Message::Settle(answer) => settled.push(answer),
                 Message::Close => open = false,
             };
@@ -247,9 +277,9 @@ impl Worker {
                     Err(_) => break,
                 }
             }
-            let count = batches.len();
+            let count = units.len();
             if count > 0 || !self.stuck.is_empty() {
-                self.turn(batches);
+                self.turn(units);
             }
             self.backlog.fetch_sub(count, Ordering::Relaxed);
             for answer in settled {
@@ -259,48 +289,51 @@ impl Worker {
     }
 
     /// Applies what waits in one transaction, then tells everybody how it went.
-    fn turn(&mut self, batches: Vec<(Row, Vec<Write>, Answer)>) {
-        let mut work: Vec<(Row, Vec<Write>)> = self.stuck.drain().collect();
-        let mut answers: HashMap<Row, Vec<Answer>> = HashMap::new();
-        for (row, batch, answer) in batches {
-            match work.iter_mut().find(|(known, _)| *known == row) {
-                Some((_, writes)) => writes.extend(batch),
-                None => work.push((row, batch)),
-            }
-            answers.entry(row).or_default().push(answer);
-        }
+    fn turn(&mut self, units: Vec<Unit>) {
+        let mut work = std::mem::take(&mut self.stuck);
+        work.extend(units);
         let outcomes = self.transact(&work);
-        for ((row, writes), outcome) in work.into_iter().zip(outcomes) {
-            if let Err(error) = &outcome {
-                tracing::error!(%error, "failed to store a conversation");
-                if writes.len() <= MAX_STUCK {
-                    self.stuck.insert(row, writes);
-                } else {
-                    tracing::error!(
-                        writes = writes.len(),
-                        "too much waits for the database; it is lost"
-                    );
+        for (mut unit, outcome) in work.into_iter().zip(outcomes) {
+            let failed = outcome.is_err();
+            if let Some(answer) = unit.answer.take() {
+                if let Err(error) = &outcome {
+                    tracing::error!(%error, kept = unit.keep, "failed to store a conversation");
                 }
+                let _ = answer.send(outcome);
             }
-            for answer in answers.remove(&row).into_iter().flatten() {
-                let _ = answer.send(outcome.clone());
+            if failed && unit.keep {
+                self.stuck.push(unit);
             }
+        }
+        let waiting: usize = self.stuck.iter().map(|unit| unit.writes.len()).sum();
+        if waiting > MAX_STUCK {
+            tracing::error!(writes = waiting, "too much waits for the chat database: it is lost");
+            self.stuck.clear();
         }
     }
 
-    fn transact(&self, work: &[(Row, Vec<Write>)]) -> Vec<Result<(), StoreError>> {
+    fn transact(&self, work: &[Unit]) -> Vec<Result<(), StoreError>> {
         let all = |error: StoreError| work.iter().map(|_| Err(error.clone())).collect();
         if let Err(error) = self.run_sql("BEGIN IMMEDIATE") {
             return all(self.failed(&error));
         }
-        let outcomes: Vec<Result<(), StoreError>> =
-            work.iter().map(|(row, writes)| self.apply(*row, writes)).collect();
+        // Nothing is there without what it stands on: after a failure the rest of its conversation waits.
+        let mut blocked: HashMap<Row, StoreError> = HashMap::new();
+        let mut outcomes = Vec::with_capacity(work.len());
+        for unit in work {
+            let outcome = match blocked.get(&unit.row) {
+                Some(error) => Err(error.clone()),
+                None => self.apply(unit),
+            };
+            if let Err(error) = &outcome {
+                blocked.entry(unit.row).or_insert_with(|| error.clone());
+            }
+            outcomes.push(outcome);
+        }
         if self.connection.is_autocommit() {
             // SQLite gave the whole transaction up, as it does when a disk is full.
             let first = outcomes.into_iter().find_map(Result::err);
-            return all(first.unwrap_or_else(|| {
-                StoreError::new(StoreErrorKind::Other, "the transaction was given up")
-            }));
+            return all(first.unwrap_or_else(given_up));
         }
         match self.run_sql("COMMIT") {
             Ok(()) => outcomes,
@@ -314,12 +347,13 @@ impl Worker {
         }
     }
 
-    fn apply(&self, row: Row, writes: &[Write]) -> Result<(), StoreError> {
+    fn apply(&self, unit: &Unit) -> Result<(), StoreError> {
         if self.connection.is_autocommit() {
-            return Err(StoreError::new(StoreErrorKind::Other, "the transaction was given up"));
+            return Err(given_up());
         }
         let applied = self.run_sql("SAVEPOINT batch").and_then(|()| {
-            writes.iter().try_for_each(|write| write::apply(&self.connection, row, write))?;
+            let mut writes = unit.writes.iter();
+            writes.try_for_each(|write| write::apply(&self.connection, unit.row, write))?;
             self.run_sql("RELEASE batch")
         });
         applied.map_err(|error| {
@@ -339,4 +373,8 @@ impl Worker {
     fn failed(&self, error: &rusqlite::Error) -> StoreError {
         failed(&format!("write to {}", self.path), error)
     }
+}
+
+fn given_up() -> StoreError {
+    StoreError::new(StoreErrorKind::Other, "the transaction was given up")
 }

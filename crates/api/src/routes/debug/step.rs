@@ -13,6 +13,7 @@ use crate::extract::{self, MAX_BODY};
 use crate::problem::Failure;
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the keys of the contract")]
 struct StepBody {
     session_id: Option<String>,
     conv_id: Option<String>,
