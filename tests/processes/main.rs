@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod chat;
+mod commands;
 mod lifecycle;
 mod provider;
 mod readme;

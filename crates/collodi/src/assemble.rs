@@ -205,7 +205,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

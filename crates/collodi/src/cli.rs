@@ -5,6 +5,8 @@ use clap::{Arg, ArgAction, Command};
 use collodi_profiles::settings::{Kind, SECTIONS};
 use toml::Value;
 
+mod timeline;
+
 /// The lowest layer, compiled in.
 pub(crate) const DEFAULTS: &str = include_str!("../../../config.default.toml");
 
@@ -46,6 +48,8 @@ pub(crate) fn command() -> Command {
         .subcommand_required(true)
         .subcommand(serve())
         .subcommand(profiles())
+        .subcommand(timeline::command())
+        .subcommand(import())
 }
 
 fn profiles() -> Command {
@@ -77,6 +81,25 @@ fn profiles() -> Command {
                     "File to write, replaced as a whole [default: standard output]",
                 )),
         )
+}
+
+fn import() -> Command {
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    Command::new("import")
+        .about("Takes conversations over from databases of the Go reference; the server must be stopped")
+        .arg(option("timeline-db", "FILE", "Its timeline database; it is not changed"))
+        .arg(option("turns-db", "FILE", "Its turn database; it is not changed"))
+        .arg(
+            option("data-dir", "DIR", "Folder of our databases [default: ./data]")
+                .env("COLLODI_DATA_DIR"),
+        )
+        .arg(
+            option("chat-db", "FILE", "Chat database file [default: chat.db in the folder]")
+                .env("COLLODI_CHAT_DB"),
+        )
+        .arg(crate::output::arg())
 }
 
 fn serve() -> Command {

@@ -4,6 +4,9 @@ mod assemble;
 mod cli;
 mod config;
 mod export;
+mod import;
+mod output;
+mod timeline;
 
 use std::process::ExitCode;
 
@@ -24,6 +27,12 @@ fn main() -> ExitCode {
                 Some(Err(error)) => fail(1, &error),
                 None => ExitCode::from(USAGE),
             };
+        }
+        Some(("timeline", matches)) => {
+            return timeline::run(matches).unwrap_or_else(|error| fail(1, &error));
+        }
+        Some(("import", matches)) => {
+            return import::run(matches).map_or_else(|e| fail(1, &e), |()| ExitCode::SUCCESS);
         }
         _ => return ExitCode::from(USAGE),
     };

@@ -19,8 +19,9 @@ use tokio::sync::oneshot;
 
 use super::companion::{Companion, lock_folder};
 use super::migrate::{self, Migration, Schema};
-use super::{Access, check_library, connect, failed};
+use super::{Access, Found, check_library, connect, failed, inspect};
 
+mod look;
 mod read;
 pub(super) mod write;
 
@@ -42,6 +43,8 @@ const MAX_STUCK: usize = 20_000;
 /// How often failed batches are tried again when nothing else happens.
 const RETRY: Duration = Duration::from_secs(2);
 
+pub use look::{ChatReader, EntityFilter, EntityRow, Issue, TimelineRow};
+
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
 enum Message {
@@ -62,11 +65,18 @@ pub struct SqliteChats {
 }
 
 /// Opens or creates a chat database for a program that fills it; no server may have it.
-pub(super) fn open_for_import(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn open_for_import(path: &Path) -> Result<(Connection, Companion), StoreError> {
     check_library()?;
     let _alone = lock_folder(path);
     let writer = migrate::open(path, &SCHEMA, foreign(path), foreign(path))?;
-    Ok(writer)
+    let companion = Companion::open(path, &identity(&writer, path)?)?;
+    Ok((writer, companion))
+}
+
+fn identity(connection: &Connection, path: &Path) -> Result<String, StoreError> {
+    connection
+        .query_row("SELECT id FROM identity", [], |row| row.get(0))
+        .map_err(|e| failed(&format!("read {}", path.display()), &e))
 }
 
 /// Adoption is for registries.
@@ -78,6 +88,20 @@ fn foreign(path: &Path) -> impl Fn(&Connection) -> Result<(), StoreError> {
 }
 
 impl SqliteChats {
+    /// Opens a chat database for reading, also while a server has it; nothing is created or migrated. Blocks.
+    ///
+    /// # Errors
+    /// A file that is missing or not at this program's schema.
+    pub fn open_existing(path: &Path) -> Result<ChatReader, StoreError> {
+        check_library()?;
+        let newest = i64::try_from(SCHEMA.migrations.len()).unwrap_or(i64::MAX);
+        if inspect(path, APPLICATION_ID)? != Found::Ours(newest) {
+            let text = format!("{} is not a chat database of this version", path.display());
+            return Err(StoreError::new(StoreErrorKind::Other, text));
+        }
+        Ok(ChatReader { connection: connect(path, Access::Read)?, path: path.to_owned() })
+    }
+
     /// Opens or creates the file, migrates it, and starts its writer. Blocks.
     ///
     /// # Errors
@@ -93,9 +117,7 @@ impl SqliteChats {
         let writer = migrate::open(path, &SCHEMA, foreign(path), foreign(path))?;
         let reader = connect(path, Access::Read)?;
         let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);
-        let identity = reader
-            .query_row("SELECT id FROM identity", [], |row| row.get::<_, String>(0))
-            .map_err(fail)?;
+        let identity = identity(&reader, path)?;
         let newest: i64 = reader
             .query_row("SELECT coalesce(max(id), 0) FROM conversations", [], |row| row.get(0))
             .map_err(fail)?;

@@ -50,7 +50,18 @@ pub fn import(
 ) -> Result<Imported, StoreError> {
     let timeline = timeline.map(|path| source(path, "timeline_entities")).transpose()?;
     let turns = turns.map(|path| source(path, "turn_block_membership")).transpose()?;
-    let mut chat = open_for_import(target)?;
+    let (mut chat, companion) = open_for_import(target)?;
+    let imported = fill(&mut chat, target, timeline.as_ref(), turns.as_ref());
+    companion.close(|| drop(chat));
+    imported
+}
+
+fn fill(
+    chat: &mut Connection,
+    target: &Path,
+    timeline: Option<&Connection>,
+    turns: Option<&Connection>,
+) -> Result<Imported, StoreError> {
     let fail = |e: rusqlite::Error| failed(&format!("import into {}", target.display()), &e);
     let transaction =
         chat.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
@@ -58,16 +69,18 @@ pub fn import(
     let mut next: i64 = transaction
         .query_row("SELECT coalesce(max(id), 0) + 1 FROM conversations", [], |row| row.get(0))
         .map_err(fail)?;
-    for conv_id in conversations(timeline.as_ref(), turns.as_ref()).map_err(fail)? {
+    for conv_id in conversations(timeline, turns).map_err(fail)? {
         let known: Option<i64> = transaction
-            .query_row("SELECT id FROM conversations WHERE conv_id = ?1", [&conv_id], |row| row.get(0))
+            .query_row("SELECT id FROM conversations WHERE conv_id = ?1", [&conv_id], |row| {
+                row.get(0)
+            })
             .optional()
             .map_err(fail)?;
         if known.is_some() {
             imported.skipped.push(conv_id);
             continue;
         }
-        let writes = conversation(&conv_id, timeline.as_ref(), turns.as_ref(), &mut imported)?;
+        let writes = conversation(&conv_id, timeline, turns, &mut imported)?;
         for write in &writes {
             write::apply(&transaction, next, write).map_err(fail)?;
         }
@@ -108,7 +121,10 @@ fn conversations(
 ) -> rusqlite::Result<BTreeSet<String>> {
     let mut ids = BTreeSet::new();
     let lists = [
-        (timeline, "SELECT conv_id FROM timeline_entities UNION SELECT conv_id FROM timeline_conversations"),
+        (
+            timeline,
+            "SELECT conv_id FROM timeline_entities UNION SELECT conv_id FROM timeline_conversations",
+        ),
         (turns, "SELECT conv_id FROM turns"),
     ];
     for (source, sql) in lists {
@@ -177,7 +193,8 @@ fn index(timeline: &Connection, record: &mut ConversationRecord) -> rusqlite::Re
         )
         .optional()?;
     if let Some((session_id, runtime_key, created, activity, error)) = found {
-        (record.session_id, record.runtime_key, record.last_error) = (session_id, runtime_key, error);
+        (record.session_id, record.runtime_key, record.last_error) =
+            (session_id, runtime_key, error);
         (record.created_at_ms, record.last_activity_ms) = (created, activity);
     }
     Ok(())
@@ -376,7 +393,9 @@ fn verify(
         let sql = format!("SELECT count(*) FROM {table} WHERE conversation = ?1");
         let found: i64 = chat.query_row(&sql, [row], |row| row.get(0))?;
         if usize::try_from(found) != Ok(expected) {
-            let text = format!("conversation {conv_id}: {found} {table} were stored, {expected} were read");
+            let text = format!(
+                "conversation {conv_id}: {found} {table} were stored, {expected} were read"
+            );
             return Ok(Err(StoreError::new(StoreErrorKind::Corrupt, text)));
         }
     }

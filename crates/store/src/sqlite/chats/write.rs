@@ -13,7 +13,11 @@ const MAX_REQUESTS: i64 = 1_000;
 /// How long they are kept, in milliseconds.
 const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
-pub(in crate::sqlite) fn apply(connection: &Connection, row: Row, write: &Write) -> rusqlite::Result<()> {
+pub(in crate::sqlite) fn apply(
+    connection: &Connection,
+    row: Row,
+    write: &Write,
+) -> rusqlite::Result<()> {
     match write {
         Write::Conversation(record) => conversation(connection, row, record),
         Write::Title(title) => run(
