@@ -14,7 +14,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) mod bytes_only;
+pub(crate) mod hydrate;
 pub(crate) mod rows;
+pub(crate) mod sockets;
 
 /// Runs `limit <arguments>` until it is killed.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -26,13 +28,27 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         ["axum", answer] => {
             serve(|listener| bytes_only::axum(listener, Canned::read(answer.as_ref())))
         }
+        ["sockets"] => serve(sockets::serve),
+        ["floor", database] => serve(|listener| floor(listener, database.into())),
+        ["hydrate", database] => serve(|listener| hydrate::serve(listener, database.into())),
         ["writer", database] => serve(|listener| rows::handler(listener, database.into())),
         ["twin", profiles, database] => {
             let n = profiles.parse().context("a number of profiles")?;
             serve(|listener| crate::twin::serve(listener, n, database.into()))
         }
-        _ => bail!("limit: raw|axum ANSWER, writer DATABASE, twin N DATABASE"),
+        _ => {
+            bail!("limit: raw|axum ANSWER, sockets, floor|hydrate|writer DATABASE, twin N DATABASE")
+        }
     }
+}
+
+/// B9 and B12: opens the chat database, asks for unfinished turns, and listens.
+async fn floor(listener: TcpListener, database: std::path::PathBuf) -> Result<()> {
+    let chat = rusqlite::Connection::open(database.with_file_name("chat.db"))?;
+    let sql = "SELECT count(*) FROM turns WHERE state = 'running'";
+    let _: i64 = chat.query_row(sql, [], |row| row.get(0)).unwrap_or(0);
+    let router = axum::Router::new().route("/readyz", axum::routing::get(|| async { "ok" }));
+    converse_with(router, listener).await
 }
 
 /// The runtime of the server: multi-threaded, with as many workers as the environment says.

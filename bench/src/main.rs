@@ -8,6 +8,7 @@ mod counts;
 mod histogram;
 mod limits;
 mod load;
+mod provider;
 mod report;
 mod requests;
 mod rounds;
@@ -17,6 +18,7 @@ mod server;
 mod settings;
 mod subject;
 mod twin;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -26,9 +28,9 @@ use report::Report;
 use sample::Seeds;
 use settings::{LOAD_CORE, Settings};
 
-const USAGE: &str = "usage: collodi-bench all|b1|b2|b3|b4|counts|check
+const USAGE: &str = "usage: collodi-bench all|b1|b2|b3|b4|b6|b7|b8|b10|b12|counts|check
   all     every row, about an hour at the default length
-  b1..b4  one row
+  b1..b12 one row
   counts  instructions and bytes of whole requests, under valgrind
   check   the cheap counts, without any timing: fails when growth exceeds its bound";
 
@@ -73,6 +75,21 @@ fn run(arguments: &[String]) -> Result<usize> {
     }
     if is("b4") {
         rows::resolve::run(&settings, &seeds, &mut report)?;
+    }
+    if is("b6") {
+        rows::fanout::run(&settings, &seeds, &mut report)?;
+    }
+    if is("b7") {
+        rows::message::run(&settings, &seeds, &mut report)?;
+    }
+    if is("b8") {
+        rows::idle::run(&settings, &seeds, &mut report)?;
+    }
+    if is("b10") {
+        rows::hydrate::run(&settings, &seeds, &mut report)?;
+    }
+    if is("b12") {
+        rows::recovery::run(&settings, &seeds, &mut report)?;
     }
     if is("check") {
         counts::check(&settings, &seeds, &mut report)?;

@@ -34,7 +34,7 @@ pub(crate) struct Running {
     /// Kept open: a child must not fail because nobody reads what it says.
     _said: BufReader<ChildStderr>,
     /// Its database, removed after it has ended.
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 /// Starts the server on the database in `folder`.
@@ -49,11 +49,22 @@ pub(crate) fn ours_under(
     folder: TempDir,
     place: Place,
 ) -> Result<Running> {
+    ours_with(wrapper, settings, folder, place, &[])
+}
+
+/// The same with further options.
+pub(crate) fn ours_with(
+    wrapper: &[String],
+    settings: &Settings,
+    folder: TempDir,
+    place: Place,
+    options: &[&str],
+) -> Result<Running> {
     let tokens = folder.path().join("tokens.txt");
     std::fs::write(&tokens, format!("bench:editor:{}\n", sha256_hex(TOKEN)))?;
     let mut command = placed(place, wrapper, settings.server()?);
     command.args(["serve", "--addr", "127.0.0.1:0", "--log-level", "warn", "--data-dir"]);
-    command.arg(folder.path()).arg("--auth-tokens").arg(&tokens);
+    command.arg(folder.path()).arg("--auth-tokens").arg(&tokens).args(options);
     // No configuration of the person who runs this.
     command.env("XDG_CONFIG_HOME", folder.path());
     start(command, Some(folder))
@@ -109,7 +120,7 @@ fn start(mut command: Command, folder: Option<TempDir>) -> Result<Running> {
         }
         heard.push_str(&line);
     };
-    Ok(Running { child, address, _said: said, _folder: folder })
+    Ok(Running { child, address, _said: said, folder })
 }
 
 fn address_in(line: &str) -> Option<SocketAddr> {
@@ -123,6 +134,27 @@ impl Running {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
         let times = tasks.into_iter().flatten().flatten();
         times.map(|task| scheduled(&task.path().join("schedstat"))).sum()
+    }
+
+    /// Its resident memory in bytes.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let text = std::fs::read_to_string(&path)?;
+        let line = text.lines().find(|line| line.starts_with("Rss:")).context("no Rss")?;
+        let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// The folder of its databases.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.folder.as_ref().map(TempDir::path)
+    }
+
+    /// Kills it without a word; its databases stay.
+    pub(crate) fn kill(mut self) -> Result<TempDir> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.folder.take().context("a server has a folder")
     }
 
     /// Its process.

@@ -124,8 +124,10 @@ impl Conversations {
         since: u64,
         limit: usize,
     ) -> Result<String, StoreError> {
-        // Everything that a socket has seen must be in it.
-        self.ask_present(conv_id, Mail::Settle).await;
+        // Everything that a socket has seen must be in it. A conversation in which nothing runs is stored.
+        if self.is_running(conv_id) || self.store().backlog() > 0 {
+            self.ask_present(conv_id, Mail::Settle).await;
+        }
         let id = conv_id.to_owned();
         let store = self.store().clone();
         let page = blocking(store, move |store| store.timeline(&id, since, limit)).await?;
@@ -242,6 +244,14 @@ impl Conversations {
     pub async fn turns(&self, filter: TurnFilter) -> Result<Vec<TurnSnapshot>, StoreError> {
         let _ = self.store().settled().await;
         blocking(self.store().clone(), move |store| store.turns(&filter)).await
+    }
+
+    fn is_running(&self, conv_id: &str) -> bool {
+        let owner = self.lock().get(conv_id).cloned();
+        owner.is_some_and(|owner| {
+            let glance = owner.glance.lock().unwrap_or_else(PoisonError::into_inner);
+            !glance.active_key.is_empty() || glance.session_id.is_empty()
+        })
     }
 
     async fn is_stored(&self, conv_id: &str) -> Result<bool, Refused> {

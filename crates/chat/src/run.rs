@@ -254,7 +254,7 @@ async fn call_model(
             }
             Some(Ok(Event::Usage(known))) => usage = Some(known),
             Some(Ok(Event::Block(block))) => {
-                let block = Arc::new(named(block, new_id));
+                let block = Arc::new(named(block, &turn.blocks, &new, new_id));
                 if block.kind == Kind::ToolCall {
                     reporter.send(Progress::ToolCalled(block.clone())).await;
                 }
@@ -271,9 +271,17 @@ async fn call_model(
     Ok(tools)
 }
 
-/// Providers name calls and reasoning; text, and calls of providers that do not, get an id of ours.
-fn named(mut block: Block, new_id: &dyn Fn() -> String) -> Block {
-    if block.id.is_empty() {
+/// Providers name calls and reasoning; text gets an id of ours, and so do calls of providers that do not name them or give
+/// the same names again and again: a call is told from earlier ones by its id alone (D32).
+fn named(
+    mut block: Block,
+    context: &[Arc<Block>],
+    new: &[Arc<Block>],
+    new_id: &dyn Fn() -> String,
+) -> Block {
+    let repeats = |other: &Arc<Block>| other.kind == Kind::ToolCall && other.id == block.id;
+    let is_repeated = block.kind == Kind::ToolCall && context.iter().chain(new).any(repeats);
+    if block.id.is_empty() || is_repeated {
         block.id = new_id();
         if block.kind == Kind::ToolCall {
             block.payload.insert("id".into(), block.id.as_str().into());

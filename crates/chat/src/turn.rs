@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use collodi_profiles::json::Object;
+use collodi_profiles::json::{self, Object};
 use serde_json::{Value, json};
 
 /// Keys of the open maps (chapter 40 §1.2).
@@ -130,17 +130,24 @@ impl Block {
     /// A call of a tool. Arguments that are no JSON object are kept as they were written.
     #[must_use]
     pub fn tool_call(call_id: &str, name: &str, arguments: &str) -> Self {
-        let trimmed = if arguments.trim().is_empty() { "{}" } else { arguments };
-        let args = serde_json::from_str(trimmed).ok().filter(Value::is_object);
-        let mut block = Self::new(
-            call_id,
-            Kind::ToolCall,
-            json!({"id": call_id, "name": name, "args": args.clone().unwrap_or(Value::Null)}),
-        );
-        if args.is_none() {
-            block.metadata.insert(keys::RAW_ARGUMENTS.into(), arguments.into());
+        let written = if arguments.trim().is_empty() { "{}" } else { arguments };
+        // Strict, because numbers that would be stored as others must not be run with.
+        let args = json::parse(written.as_bytes()).ok().filter(Value::is_object);
+        match args {
+            Some(args) => Self::new(
+                call_id,
+                Kind::ToolCall,
+                json!({"id": call_id, "name": name, "args": args}),
+            ),
+            None => Self::cut_call(call_id, name, arguments),
         }
-        block
+    }
+
+    /// A call that the model did not finish: it is shown and kept, and never run.
+    #[must_use]
+    pub fn cut_call(call_id: &str, name: &str, arguments: &str) -> Self {
+        let payload = json!({"id": call_id, "name": name, "args": null});
+        Self::new(call_id, Kind::ToolCall, payload).with_metadata(keys::RAW_ARGUMENTS, arguments)
     }
 
     /// The result of a tool, or why there is none.

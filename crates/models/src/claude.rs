@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use collodi_chat::model::{Call, Event, ModelError, Thinking, Usage};
 use collodi_chat::turn::{Block, Kind};
+use collodi_profiles::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::format::{Decoder, Format, cut, either, parse, reported, structured_output, tokens};
@@ -22,7 +23,7 @@ pub fn encode(call: &Call) -> Result<Value, ModelError> {
     let mut body = json!({
         "model": settings.text("ai-engine").unwrap_or_default(),
         "messages": messages,
-        "max_tokens": MAX_TOKENS,
+        "max_tokens": MAX_TOKENS + thinking_budget(settings).unwrap_or(0),
         "stream": true,
     });
     let mut put = |key: &str, value: Option<Value>| {
@@ -35,31 +36,8 @@ pub fn encode(call: &Call) -> Result<Value, ModelError> {
     let stop = either(settings, "inference-stop", "ai-stop").filter(|stop| stop != &json!([]));
     put("stop_sequences", stop);
 
-    let budget = settings.get("inference-thinking-budget").and_then(|b| b.as_u64());
-    let budget = budget.filter(|budget| *budget > 0);
-    let asked = |first: &str, second: &str| {
-        let set = settings.is_set(first) || settings.is_set(second);
-        // Thinking wants 1.0; a default that nobody chose is no reason to refuse it.
-        either(settings, first, second).filter(|_| budget.is_none() || set)
-    };
-    let other_than_one = |value: Option<Value>| {
-        value.filter(|value| value.as_f64().is_some_and(|v| (v - 1.0).abs() > f64::EPSILON))
-    };
-    let temperature = other_than_one(asked("inference-temperature", "ai-temperature"));
-    let top_p = other_than_one(asked("inference-top-p", "ai-top-p"));
-    if temperature.is_some() && top_p.is_some() {
-        let text = "both temperature and top_p are set to non-default values; Claude models require only one to be \
-                    specified";
-        return Err(ModelError::new("settings", text));
-    }
-    if let (Some(temperature), Some(_)) = (&temperature, budget) {
-        let text = format!(
-            "thinking is enabled but temperature is {:.2}; Claude requires temperature=1.0 (or unset) when thinking is \
-             active",
-            temperature.as_f64().unwrap_or_default()
-        );
-        return Err(ModelError::new("settings", text));
-    }
+    let budget = thinking_budget(settings);
+    let (temperature, top_p) = sampling(settings, budget.is_some())?;
     put("temperature", temperature);
     put("top_p", top_p);
     put("thinking", budget.map(|b| json!({"type": "enabled", "budget_tokens": b})));
@@ -69,7 +47,7 @@ pub fn encode(call: &Call) -> Result<Value, ModelError> {
     put("metadata", user.map(|user| json!({"user_id": user})));
     put(
         "output_format",
-        structured_output(settings).map(|format| {
+        structured_output(settings)?.map(|format| {
             json!({"type": "json_schema", "name": format.get("name"), "schema": format.get("schema")})
         }),
     );
@@ -78,6 +56,46 @@ pub fn encode(call: &Call) -> Result<Value, ModelError> {
         put("tools", Some(call.tools.iter().map(tool).collect()));
     }
     Ok(body)
+}
+
+/// Temperature and top-p as far as they are sent: 1.0 is what the provider does anyway.
+fn sampling(
+    settings: &Settings,
+    thinks: bool,
+) -> Result<(Option<Value>, Option<Value>), ModelError> {
+    let asked = |first: &str, second: &str| {
+        let set = settings.is_set(first) || settings.is_set(second);
+        // Thinking wants 1.0; a default that nobody chose is no reason to refuse it.
+        either(settings, first, second).filter(|_| !thinks || set)
+    };
+    let other_than_one = |value: Option<Value>| {
+        value.filter(|value| value.as_f64().is_some_and(|v| (v - 1.0).abs() > f64::EPSILON))
+    };
+    let temperature = other_than_one(asked("inference-temperature", "ai-temperature"));
+    let top_p = other_than_one(asked("inference-top-p", "ai-top-p"));
+    if temperature.is_some() && top_p.is_some() {
+        let overridden =
+            settings.is_set("inference-temperature") || settings.is_set("inference-top-p");
+        let how = if overridden { "(after inference overrides)" } else { "to non-default values" };
+        let text = format!(
+            "both temperature and top_p are set {how}; Claude models require only one to be specified"
+        );
+        return Err(ModelError::new("settings", text));
+    }
+    if let (Some(temperature), true) = (&temperature, thinks) {
+        let text = format!(
+            "thinking is enabled but temperature is {:.2}; Claude requires temperature=1.0 (or unset) when thinking is \
+             active",
+            temperature.as_f64().unwrap_or_default()
+        );
+        return Err(ModelError::new("settings", text));
+    }
+    Ok((temperature, top_p))
+}
+
+fn thinking_budget(settings: &Settings) -> Option<u64> {
+    let budget = settings.get("inference-thinking-budget").and_then(|budget| budget.as_u64());
+    budget.filter(|budget| *budget > 0)
 }
 
 /// The system prompt, and messages: what one side says in a row is one message, so that calls are answered together and
@@ -125,10 +143,23 @@ fn messages(call: &Call) -> (Option<String>, Vec<Value>) {
     (system, messages.into_iter().map(message).collect())
 }
 
+/// Events that mean something; others may hold what they like.
+const EVENTS: [&str; 7] = [
+    "message_start",
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_delta",
+    "message_stop",
+    "error",
+];
+
 /// Reads one answer.
 #[derive(Debug, Default)]
 pub struct Answer {
     open: BTreeMap<u64, Part>,
+    /// Calls without a letter of arguments: whether they take none or were cut shows at the end.
+    bare: Vec<(String, String)>,
     usage: Usage,
     stop_reason: Option<String>,
     done: bool,
@@ -140,12 +171,15 @@ enum Part {
     Text(String),
     Thinking { text: String, signature: String },
     Redacted(Value),
-    Tool { id: String, name: String, arguments: String },
+    Tool { id: String, name: String, input: Value, arguments: String },
     Unknown,
 }
 
 impl Decoder for Answer {
     fn event(&mut self, message: &Message) -> Result<Vec<Event>, ModelError> {
+        if !message.event.is_empty() && !EVENTS.contains(&message.event.as_str()) {
+            return Ok(Vec::new());
+        }
         let data = parse(&message.data)?;
         let index = data.get("index").and_then(Value::as_u64).unwrap_or(0);
         Ok(match data.get("type").and_then(Value::as_str).unwrap_or_default() {
@@ -177,11 +211,25 @@ impl Decoder for Answer {
         self.done
     }
 
-    fn end(self: Box<Self>) -> Result<Vec<Event>, ModelError> {
+    fn end(mut self: Box<Self>) -> Result<Vec<Event>, ModelError> {
         if !self.done {
             return Err(cut());
         }
-        Ok(vec![Event::Usage(self.usage), Event::Done { stop_reason: self.stop_reason }])
+        // What was shown is kept, also of parts that nobody ended.
+        let open: Vec<u64> = self.open.keys().copied().collect();
+        let mut events: Vec<Event> =
+            open.into_iter().flat_map(|index| self.complete(index)).collect();
+        let is_cut = self.stop_reason.as_deref() == Some("max_tokens");
+        for (id, name) in &self.bare {
+            events.push(Event::Block(if is_cut {
+                Block::cut_call(id, name, "")
+            } else {
+                Block::tool_call(id, name, "")
+            }));
+        }
+        events.push(Event::Usage(self.usage));
+        events.push(Event::Done { stop_reason: self.stop_reason });
+        Ok(events)
     }
 }
 
@@ -223,6 +271,7 @@ impl Answer {
                 let part = Part::Tool {
                     id: text("id").to_owned(),
                     name: text("name").to_owned(),
+                    input: block.get("input").cloned().unwrap_or_default(),
                     arguments: String::new(),
                 };
                 (part, vec![])
@@ -275,7 +324,14 @@ impl Answer {
                     Block::new("", Kind::Reasoning, json!({})).with_opaque(provider, thought);
                 vec![Event::Block(block)]
             }
-            Some(Part::Tool { id, name, arguments }) => {
+            Some(Part::Tool { id, name, input, arguments }) if arguments.is_empty() => {
+                if input.as_object().is_some_and(|input| !input.is_empty()) {
+                    return vec![Event::Block(Block::tool_call(&id, &name, &input.to_string()))];
+                }
+                self.bare.push((id, name));
+                vec![]
+            }
+            Some(Part::Tool { id, name, arguments, .. }) => {
                 vec![Event::Block(Block::tool_call(&id, &name, &arguments))]
             }
             _ => vec![],

@@ -98,10 +98,10 @@ impl Format {
     /// Settings that the provider cannot take together.
     pub fn encode(self, call: &Call) -> Result<Value, ModelError> {
         match self {
-            Self::OpenAi => Ok(openai::encode(call)),
-            Self::Responses => Ok(responses::encode(call)),
+            Self::OpenAi => openai::encode(call),
+            Self::Responses => responses::encode(call),
             Self::Claude => claude::encode(call),
-            Self::Gemini => Ok(gemini::encode(call)),
+            Self::Gemini => gemini::encode(call),
         }
     }
 
@@ -163,10 +163,19 @@ pub fn error_text(error: &Value) -> String {
 /// An error that the provider reported in the stream.
 #[must_use]
 pub fn reported(error: &Value) -> ModelError {
-    let code = error.get("type").or_else(|| error.get("code")).and_then(Value::as_str);
-    let busy = code.is_some_and(|code| {
-        ["overloaded", "rate_limit", "server_error", "unavailable"].iter().any(|c| code.contains(c))
-    });
+    const BUSY: [&str; 6] = [
+        "overloaded",
+        "rate_limit",
+        "server_error",
+        "unavailable",
+        "resource_exhausted",
+        "api_error",
+    ];
+    let said = ["type", "code", "status"].iter().filter_map(|key| error.get(*key));
+    let busy = said.clone().filter_map(Value::as_str).any(|word| {
+        let word = word.to_ascii_lowercase();
+        BUSY.iter().any(|busy| word.contains(busy))
+    }) || said.filter_map(Value::as_u64).any(|code| code == 429 || code >= 500);
     let text = format!("the provider reported: {}", error_text(error));
     let error = ModelError::new("provider", text);
     if busy { error.retryable() } else { error }
@@ -187,15 +196,39 @@ pub fn is_reasoning_model(model: &str) -> bool {
 }
 
 /// Structured output as the settings ask for it: name, description, schema, strict (chapter 40 §14.1).
-#[must_use]
-pub fn structured_output(settings: &Settings) -> Option<Map<String, Value>> {
-    let text = |name: &str| settings.text(name).unwrap_or_default();
-    if !text("ai-structured-output-mode").eq_ignore_ascii_case("json_schema") {
-        return None;
+///
+/// # Errors
+/// Settings that do not hold, when they are required to; else those are left out, and the log says so.
+pub fn structured_output(settings: &Settings) -> Result<Option<Map<String, Value>>, ModelError> {
+    let required = settings.get("ai-structured-output-require-valid") == Some(Value::Bool(true));
+    match read_structured_output(settings) {
+        Ok(format) => Ok(format),
+        Err(reason) if required => Err(ModelError::new("settings", reason)),
+        Err(reason) => {
+            tracing::warn!(reason, "structured output is left out");
+            Ok(None)
+        }
     }
-    let schema: Value = serde_json::from_str(&text("ai-structured-output-schema")).ok()?;
+}
+
+fn read_structured_output(settings: &Settings) -> Result<Option<Map<String, Value>>, String> {
+    let text = |name: &str| settings.text(name).unwrap_or_default();
+    let mode = text("ai-structured-output-mode");
+    if !mode.eq_ignore_ascii_case("json_schema") {
+        return Ok(None);
+    }
+    let name = text("ai-structured-output-name");
+    if name.trim().is_empty() {
+        return Err(format!("structured output mode \"{mode}\" requires a non-empty schema name"));
+    }
+    let schema = text("ai-structured-output-schema");
+    if schema.trim().is_empty() {
+        return Err(format!("structured output mode \"{mode}\" requires a non-empty JSON schema"));
+    }
+    let schema: Value = serde_json::from_str(&schema)
+        .map_err(|e| format!("invalid ai-structured-output-schema JSON: {e}"))?;
     let mut format = Map::new();
-    format.insert("name".into(), text("ai-structured-output-name").into());
+    format.insert("name".into(), name.into());
     let description = text("ai-structured-output-description");
     if !description.is_empty() {
         format.insert("description".into(), description.into());
@@ -205,7 +238,7 @@ pub fn structured_output(settings: &Settings) -> Option<Map<String, Value>> {
         "strict".into(),
         settings.get("ai-structured-output-strict").unwrap_or(Value::Bool(true)),
     );
-    Some(format)
+    Ok(Some(format))
 }
 
 /// A count of tokens.

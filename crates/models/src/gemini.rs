@@ -17,8 +17,10 @@ pub fn url(base: &str, model: &str) -> String {
 }
 
 /// The body of the request.
-#[must_use]
-pub fn encode(call: &Call) -> Value {
+///
+/// # Errors
+/// Settings that do not hold.
+pub fn encode(call: &Call) -> Result<Value, ModelError> {
     let settings = &call.runtime.settings;
     let mut config = Map::new();
     let mut put = |key: &str, value: Option<Value>| {
@@ -38,7 +40,7 @@ pub fn encode(call: &Call) -> Value {
     put("seed", settings.get("inference-seed"));
     let budget = settings.get("inference-thinking-budget");
     put("thinkingConfig", budget.map(|b| json!({"thinkingBudget": b, "includeThoughts": true})));
-    if let Some(format) = structured_output(settings) {
+    if let Some(format) = structured_output(settings)? {
         put("responseMimeType", Some("application/json".into()));
         put("responseSchema", format.get("schema").map(supported));
     }
@@ -52,7 +54,7 @@ pub fn encode(call: &Call) -> Value {
         let declarations: Vec<Value> = call.tools.iter().map(declaration).collect();
         body["tools"] = json!([{ "functionDeclarations": declarations }]);
     }
-    body
+    Ok(body)
 }
 
 /// A schema without the keywords that this provider refuses.
@@ -112,7 +114,13 @@ fn contents(call: &Call) -> (Vec<Value>, Vec<Value>) {
             }
             Kind::Reasoning => continue,
             _ if text.trim().is_empty() => continue,
-            Kind::LlmText | Kind::Other => ("model", json!({ "text": text })),
+            Kind::LlmText | Kind::Other => {
+                let mut part = json!({ "text": text });
+                if let Some(signature) = block.opaque(Format::Gemini.name()) {
+                    part["thoughtSignature"] = signature.clone();
+                }
+                ("model", part)
+            }
             Kind::User => ("user", json!({ "text": text })),
         };
         match contents.last_mut() {
@@ -128,6 +136,8 @@ fn contents(call: &Call) -> (Vec<Value>, Vec<Value>) {
 #[derive(Debug, Default)]
 pub struct Answer {
     text: String,
+    /// Of the text so far.
+    signature: Option<Value>,
     thinking: bool,
     blocks: Vec<Block>,
     usage: Option<Usage>,
@@ -146,10 +156,9 @@ impl Decoder for Answer {
             return Err(ModelError::new("refused", text));
         }
         if let Some(usage) = chunk.get("usageMetadata") {
-            let thoughts = tokens(usage.get("thoughtsTokenCount"));
             self.usage = Some(Usage {
                 input_tokens: tokens(usage.get("promptTokenCount")),
-                output_tokens: tokens(usage.get("candidatesTokenCount")).saturating_add(thoughts),
+                output_tokens: tokens(usage.get("candidatesTokenCount")),
                 cached_tokens: tokens(usage.get("cachedContentTokenCount")),
                 ..Usage::default()
             });
@@ -200,6 +209,11 @@ impl Answer {
             self.text.push_str(text);
             events.push(Event::Text(text.to_owned()));
         }
+        if let (false, None, Some(signature)) =
+            (is_thought, part.get("functionCall"), part.get("thoughtSignature"))
+        {
+            self.signature = Some(signature.clone());
+        }
         if let Some(call) = part.get("functionCall") {
             self.close_text();
             let named = |key: &str| call.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -217,8 +231,11 @@ impl Answer {
     /// Text before a call is a block of its own, so that the order stays.
     fn close_text(&mut self) {
         if !self.text.is_empty() {
-            let text = std::mem::take(&mut self.text);
-            self.blocks.push(Block::text("", Kind::LlmText, &text));
+            let block = Block::text("", Kind::LlmText, &std::mem::take(&mut self.text));
+            self.blocks.push(match self.signature.take() {
+                Some(signature) => block.with_opaque(Format::Gemini.name(), signature),
+                None => block,
+            });
         }
     }
 }

@@ -121,9 +121,13 @@ impl Remote {
         {
             request = request.header(name, value);
         }
-        for (header, setting) in
-            [("User-Agent", "user-agent"), ("OpenAI-Organization", "organization")]
+        let openai = matches!(self.format, Format::OpenAi | Format::Responses);
+        for (header, setting, goes) in
+            [("User-Agent", "user-agent", true), ("OpenAI-Organization", "organization", openai)]
         {
+            if !goes {
+                continue;
+            }
             if let Some(value) = settings.text(setting).filter(|value| !value.is_empty()) {
                 request = request.header(header, value);
             }
@@ -319,9 +323,11 @@ where
             }
             match timeout(self.patience, self.chunks.next()).await {
                 Err(_) => {
-                    return Some(Err(
-                        ModelError::new("timeout", "the provider went silent").retryable()
-                    ));
+                    // One that said how it ended and keeps the connection has ended all the same.
+                    if self.end().is_some() {
+                        let error = ModelError::new("timeout", "the provider went silent");
+                        return Some(Err(error.retryable()));
+                    }
                 }
                 // A broken body and a clean end are judged alike: by what was said before (decision 33).
                 Ok(None | Some(Err(_))) => {

@@ -9,6 +9,8 @@
 
 pub mod claude;
 pub mod demo;
+#[cfg(test)]
+mod fixture;
 pub mod format;
 pub mod gemini;
 pub mod http;

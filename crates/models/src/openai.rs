@@ -3,7 +3,7 @@
 use collodi_chat::model::{Call, Event, ModelError, Thinking, Usage};
 use collodi_chat::tool::ToolSpec;
 use collodi_chat::turn::{Block, Kind};
-use serde_json::{Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use crate::format::{
     Decoder, cut, either, is_reasoning_model, parse, reported, structured_output, tokens,
@@ -11,8 +11,10 @@ use crate::format::{
 use crate::sse::Message;
 
 /// The body of the request.
-#[must_use]
-pub fn encode(call: &Call) -> Value {
+///
+/// # Errors
+/// Settings that do not hold.
+pub fn encode(call: &Call) -> Result<Value, ModelError> {
     let settings = &call.runtime.settings;
     let model = settings.text("ai-engine").unwrap_or_default();
     let mut body = json!({"model": model, "messages": messages(call), "stream": true});
@@ -29,8 +31,8 @@ pub fn encode(call: &Call) -> Value {
     put(if reasoning { "max_completion_tokens" } else { "max_tokens" }, max_tokens);
     put("stop", either(settings, "inference-stop", "ai-stop").filter(|stop| stop != &json!([])));
     put("seed", settings.get("inference-seed"));
-    put("logit_bias", settings.get("openai-logit-bias"));
-    let format = structured_output(settings);
+    put("logit_bias", settings.get("openai-logit-bias").map(biases));
+    let format = structured_output(settings)?;
     put("response_format", format.map(|f| json!({"type": "json_schema", "json_schema": f})));
     if reasoning {
         put("reasoning_effort", settings.get("inference-reasoning-effort"));
@@ -51,7 +53,17 @@ pub fn encode(call: &Call) -> Value {
         put("tool_choice", Some("auto".into()));
         put("parallel_tool_calls", Some(call.parallel_tools.into()));
     }
-    body
+    Ok(body)
+}
+
+/// Settings hold texts; the provider wants numbers.
+fn biases(biases: Value) -> Value {
+    let Value::Object(biases) = biases else { return biases };
+    let number = |value: Value| match value.as_str().map(str::parse::<Number>) {
+        Some(Ok(number)) => number.into(),
+        _ => value,
+    };
+    biases.into_iter().map(|(token, bias)| (token, number(bias))).collect::<Map<_, _>>().into()
 }
 
 fn tool(spec: &ToolSpec) -> Value {
@@ -114,6 +126,12 @@ struct PartialCall {
     id: String,
     name: String,
     arguments: String,
+}
+
+impl PartialCall {
+    fn is_whole(&self) -> bool {
+        serde_json::from_str::<Value>(&self.arguments).is_ok_and(|value| value.is_object())
+    }
 }
 
 impl Decoder for Answer {
@@ -179,8 +197,14 @@ impl Decoder for Answer {
         if !self.text.is_empty() {
             events.push(Event::Block(Block::text("", Kind::LlmText, &self.text)));
         }
-        for call in &self.calls {
-            events.push(Event::Block(Block::tool_call(&call.id, &call.name, &call.arguments)));
+        // Without a letter of its arguments a call may be one that takes none, unless the answer was cut.
+        let is_cut = self.stop_reason.as_deref() == Some("length");
+        for PartialCall { id, name, arguments, .. } in &self.calls {
+            events.push(Event::Block(if is_cut && arguments.is_empty() {
+                Block::cut_call(id, name, arguments)
+            } else {
+                Block::tool_call(id, name, arguments)
+            }));
         }
         events.extend(self.usage.map(Event::Usage));
         events.push(Event::Done { stop_reason: self.stop_reason });
@@ -189,25 +213,27 @@ impl Decoder for Answer {
 }
 
 impl Answer {
-    /// Calls are told apart by id where there is one, else by index, else by order: some servers repeat indices, others
-    /// leave them out.
+    /// Which call a fragment continues: that of the same id, else the last one of its index, or the last one of all where
+    /// servers leave indices out, unless the fragment plainly begins another. Some servers repeat indices, some change
+    /// ids from fragment to fragment.
     fn fragment(&mut self, fragment: &Value) {
         let id = fragment.get("id").and_then(Value::as_str).unwrap_or_default();
         let index = fragment.get("index").and_then(Value::as_u64);
-        let known = if id.is_empty() {
-            match index {
-                Some(_) => self.calls.iter().rposition(|call| call.index == index),
-                None => self.calls.len().checked_sub(1),
-            }
-        } else {
-            let same_id = self.calls.iter().position(|call| call.id == id);
-            let unnamed = || {
-                self.calls
-                    .iter()
-                    .position(|call| call.id.is_empty() && index.is_some() && call.index == index)
-            };
-            same_id.or_else(unnamed)
+        let name = fragment.get("function").and_then(|f| f.get("name")).and_then(Value::as_str);
+        let is_named = name.is_some_and(|name| !name.is_empty());
+        let same_id = || self.calls.iter().position(|call| !id.is_empty() && call.id == id);
+        let last = || match index {
+            Some(_) => self.calls.iter().rposition(|call| call.index == index),
+            None => self.calls.len().checked_sub(1),
         };
+        let begins_another = |call: &PartialCall| match index {
+            Some(_) => {
+                let other_id = !id.is_empty() && !call.id.is_empty();
+                is_named && (other_id || (!call.name.is_empty() && call.is_whole()))
+            }
+            None => (is_named || !id.is_empty()) && !call.name.is_empty(),
+        };
+        let known = same_id().or_else(|| last().filter(|at| !begins_another(&self.calls[*at])));
         let at = known.unwrap_or_else(|| {
             self.calls.push(PartialCall { index, ..PartialCall::default() });
             self.calls.len() - 1

@@ -7,13 +7,15 @@ use collodi_chat::turn::{Block, Blocks, Kind, keys};
 use serde_json::{Map, Value, json};
 
 use crate::format::{
-    Decoder, Format, cut, either, error_text, is_reasoning_model, parse, structured_output, tokens,
+    Decoder, Format, cut, either, is_reasoning_model, parse, reported, structured_output, tokens,
 };
 use crate::sse::Message;
 
 /// The body of the request.
-#[must_use]
-pub fn encode(call: &Call) -> Value {
+///
+/// # Errors
+/// Settings that do not hold.
+pub fn encode(call: &Call) -> Result<Value, ModelError> {
     let settings = &call.runtime.settings;
     let model = settings.text("ai-engine").unwrap_or_default();
     let mut body = json!({"model": model, "input": input(&call.blocks), "stream": true});
@@ -35,7 +37,7 @@ pub fn encode(call: &Call) -> Value {
         put("temperature", either(settings, "inference-temperature", "ai-temperature"));
         put("top_p", either(settings, "inference-top-p", "ai-top-p"));
     }
-    if let Some(mut format) = structured_output(settings) {
+    if let Some(mut format) = structured_output(settings)? {
         format.insert("type".into(), "json_schema".into());
         put("text", Some(json!({ "format": format })));
     }
@@ -47,7 +49,7 @@ pub fn encode(call: &Call) -> Value {
         put("tools", Some(call.tools.iter().map(tool).collect()));
         put("parallel_tool_calls", Some(call.parallel_tools.into()));
     }
-    body
+    Ok(body)
 }
 
 fn reasoning(call: &Call) -> Value {
@@ -71,8 +73,11 @@ fn input(blocks: &Blocks) -> Vec<Value> {
         let text = block.as_text();
         match block.kind {
             Kind::Reasoning => {
-                let next = blocks.get(at + 1).map(|next| next.kind);
-                let led_to = matches!(next, Some(Kind::LlmText | Kind::ToolCall | Kind::Reasoning));
+                let next = blocks[at..].iter().find(|next| reasoning_item(next).is_none());
+                let led_to = next.is_some_and(|next| {
+                    next.kind == Kind::ToolCall
+                        || (next.kind == Kind::LlmText && !next.as_text().trim().is_empty())
+                });
                 items.extend(reasoning_item(block).filter(|_| led_to));
             }
             Kind::ToolCall => {
@@ -122,8 +127,10 @@ fn reasoning_item(block: &Block) -> Option<Value> {
 /// Reads one answer.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// Text that was streamed, by item.
-    streamed: HashMap<String, String>,
+    /// Text that was streamed, by item, in the order in which the items began.
+    streamed: Vec<(String, String)>,
+    /// Arguments that were streamed, by item.
+    arguments: HashMap<String, String>,
     summary: String,
     thinking: bool,
     usage: Option<Usage>,
@@ -133,7 +140,9 @@ pub struct Answer {
 
 impl Decoder for Answer {
     fn event(&mut self, message: &Message) -> Result<Vec<Event>, ModelError> {
-        if message.data.trim() == "[DONE]" {
+        let named = message.event.as_str();
+        let is_ours = named.is_empty() || named == "error" || named.starts_with("response.");
+        if message.data.trim() == "[DONE]" || !is_ours {
             return Ok(Vec::new());
         }
         let data = parse(&message.data)?;
@@ -161,8 +170,15 @@ impl Decoder for Answer {
             | "response.output_json.delta" => {
                 let text = delta();
                 let item = data.get("item_id").and_then(Value::as_str).unwrap_or_default();
-                self.streamed.entry(item.to_owned()).or_default().push_str(&text);
+                match self.streamed.iter_mut().find(|(known, _)| known == item) {
+                    Some((_, streamed)) => streamed.push_str(&text),
+                    None => self.streamed.push((item.to_owned(), text.clone())),
+                }
                 if text.is_empty() { Vec::new() } else { vec![Event::Text(text)] }
+            }
+            "response.function_call_arguments.delta" | "response.function_call_arguments.done" => {
+                self.arguments(&data);
+                Vec::new()
             }
             "response.output_item.done" => self.item(&data),
             "response.completed" => self.complete(&data, None),
@@ -218,6 +234,16 @@ impl Answer {
         }
     }
 
+    /// Arguments of a call, piece by piece and then whole.
+    fn arguments(&mut self, data: &Value) {
+        let text = |key: &str| data.get(key).and_then(Value::as_str);
+        let written = self.arguments.entry(text("item_id").unwrap_or_default().into()).or_default();
+        match text("arguments") {
+            Some(whole) => whole.clone_into(written),
+            None => written.push_str(text("delta").unwrap_or_default()),
+        }
+    }
+
     /// A part of the answer is complete.
     fn item(&mut self, data: &Value) -> Vec<Event> {
         let item = data.get("item").unwrap_or(&Value::Null);
@@ -246,7 +272,10 @@ impl Answer {
                         part.get("text").or_else(|| part.get("refusal")).and_then(Value::as_str)
                     })
                     .collect();
-                let streamed = self.streamed.remove(id).unwrap_or_default();
+                // Some servers name the item otherwise in its deltas than at its end.
+                let known = self.streamed.iter().position(|(known, _)| known == id);
+                let known = known.or_else(|| (!self.streamed.is_empty()).then_some(0));
+                let streamed = known.map(|at| self.streamed.remove(at).1).unwrap_or_default();
                 let missing = missing(&streamed, &said);
                 let whole = format!("{streamed}{missing}");
                 let mut events = Vec::new();
@@ -260,7 +289,17 @@ impl Answer {
                 events
             }
             "function_call" => {
-                let mut block = Block::tool_call(text("call_id"), text("name"), text("arguments"));
+                let streamed = self.arguments.remove(id).unwrap_or_default();
+                let written = match text("arguments") {
+                    "" => streamed.as_str(),
+                    whole => whole,
+                };
+                let (call_id, name) = (text("call_id"), text("name"));
+                let mut block = if text("status") == "incomplete" && written.is_empty() {
+                    Block::cut_call(call_id, name, written)
+                } else {
+                    Block::tool_call(call_id, name, written)
+                };
                 block.payload.insert("item_id".into(), id.into());
                 vec![Event::Block(block)]
             }
@@ -283,7 +322,14 @@ impl Answer {
         let said = response.get("stop_reason").or_else(|| data.get("stop_reason"));
         self.stop_reason = reason.or_else(|| said.and_then(Value::as_str).map(str::to_owned));
         self.done = true;
-        Vec::new()
+        // What was shown is kept, also of items that nobody ended.
+        let left = std::mem::take(&mut self.streamed).into_iter();
+        left.filter(|(_, text)| !text.is_empty())
+            .map(|(id, text)| {
+                let payload = json!({"text": text, "item_id": id});
+                Event::Block(Block::new("", Kind::LlmText, payload))
+            })
+            .collect()
     }
 }
 
@@ -300,14 +346,13 @@ fn missing<'a>(streamed: &str, whole: &'a str) -> &'a str {
 
 fn failed(prefix: &str, error: &Value) -> ModelError {
     let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
-    let text = match (error.is_null(), code) {
-        (true, _) => prefix.to_owned(),
-        (false, "") => format!("{prefix}: {}", error_text(error)),
-        (false, code) => format!("{prefix} ({code}): {}", error_text(error)),
+    let said = error.get("message").and_then(Value::as_str).unwrap_or_default();
+    let text = match (code, said) {
+        ("", "") => prefix.to_owned(),
+        ("", said) => said.to_owned(),
+        (code, said) => format!("{prefix} ({code}): {said}"),
     };
-    let failed = ModelError::new("provider", text);
-    let busy = ["server_error", "rate_limit_exceeded"].contains(&code);
-    if busy { failed.retryable() } else { failed }
+    ModelError { message: text, ..reported(error) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A run as its conversation sees it: what it reports becomes frames, entities and stored blocks, in that order (D43).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +67,6 @@ impl Stream {
 /// A call of a tool as it is shown.
 #[derive(Debug, Clone)]
 pub(super) struct Card {
-    entity_id: String,
     name: String,
     input: Value,
 }
@@ -85,9 +84,8 @@ pub(super) struct Running {
     /// Calls that the model made and results that tools gave since then.
     pub(super) announced: Blocks,
     pub(super) results: Blocks,
-    /// Cards of the calls that have no result yet, by call id.
+    /// Cards of the calls that have no result yet, by call id, which is also that of their entity.
     cards: HashMap<String, Card>,
-    used_ids: HashSet<String>,
     /// What frames of the model say about where they come from; empty until it was called.
     pub(super) metadata: Map<String, Value>,
     pub(super) answer: Option<Stream>,
@@ -107,9 +105,7 @@ impl Running {
         progress: mpsc::Receiver<Progress>,
         cancel: CancellationToken,
     ) -> Self {
-        let used = blocks.iter().filter(|block| block.kind == Kind::ToolCall);
         Self {
-            used_ids: used.map(|block| block.get("id").to_owned()).collect(),
             called_ms: turn.started_at_ms,
             data: turn.data.clone(),
             ids,
@@ -512,31 +508,11 @@ impl Conversation {
         self.end_thinking();
         self.flush();
         let Some(running) = &mut self.running else { return };
-        let call_id = call.get("id").to_owned();
-        // Some providers give the same ids again and again (D32).
-        let entity_id = if running.used_ids.insert(call_id.clone()) {
-            call_id.clone()
-        } else {
-            let mut n = 1;
-            loop {
-                let candidate = match n {
-                    1 => format!("{}:{call_id}", running.ids.turn_id),
-                    n => format!("{}:{call_id}:{n}", running.ids.turn_id),
-                };
-                if running.used_ids.insert(candidate.clone()) {
-                    break candidate;
-                }
-                n += 1;
-            }
-        };
+        let entity_id = call.get("id").to_owned();
         let input = call.payload.get("args").filter(|args| args.is_object()).cloned();
-        let card = Card {
-            entity_id: entity_id.clone(),
-            name: call.get("name").to_owned(),
-            input: input.unwrap_or(Value::Null),
-        };
+        let card = Card { name: call.get("name").to_owned(), input: input.unwrap_or(Value::Null) };
         let (name, input) = (card.name.clone(), card.input.clone());
-        running.cards.insert(call_id, card);
+        running.cards.insert(entity_id.clone(), card);
         running.announced.push(call);
         self.emit(Frame::Same(Event::tool_start(&entity_id, &name, &input)));
         let props = tool_call_props(&name, &input, None);
@@ -546,7 +522,7 @@ impl Conversation {
     fn tool_started(&mut self, call: &Block) {
         let card = self.running.as_ref().and_then(|running| running.cards.get(call.get("id")));
         if let Some(card) = card.cloned() {
-            self.emit(Frame::Same(Event::tool_delta(&card.entity_id, &card.input)));
+            self.emit(Frame::Same(Event::tool_delta(call.get("id"), &card.input)));
         }
     }
 
@@ -561,7 +537,8 @@ impl Conversation {
         let Some(card) = self.running.as_mut().and_then(|r| r.cards.remove(call_id)) else {
             return;
         };
-        let Card { entity_id, name, input } = card;
+        let Card { name, input } = card;
+        let entity_id = call_id;
         let error = result.get("error");
         let text = match (result.get("result"), error) {
             (result, "") => result.to_owned(),
@@ -572,14 +549,14 @@ impl Conversation {
             "calc" => ("calc_result", "custom"),
             _ => ("", "result"),
         };
-        self.emit(Frame::Same(Event::tool_result(&entity_id, &text, kind)));
+        self.emit(Frame::Same(Event::tool_result(entity_id, &text, kind)));
         let result_id = format!("{entity_id}:{suffix}");
-        let props = tool_result_props(&entity_id, &text, error, kind);
+        let props = tool_result_props(entity_id, &text, error, kind);
         self.project(&result_id, "tool_result", props, To::All);
-        self.emit(Frame::Same(Event::tool_done(&entity_id)));
+        self.emit(Frame::Same(Event::tool_done(entity_id)));
         let outcome = if error.is_empty() { Ok(()) } else { Err(error) };
         let props = tool_call_props(&name, &input, Some(outcome));
-        self.project(&entity_id, "tool_call", props, To::All);
+        self.project(entity_id, "tool_call", props, To::All);
     }
 
     fn reached(&mut self, phase: Phase, blocks: Blocks, data: Object) {

@@ -74,6 +74,7 @@ CREATE TABLE entity_texts (
     conversation BIGINT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
     entity_id    TEXT   NOT NULL,
     version      BIGINT NOT NULL,
+    at_ms        BIGINT NOT NULL,
     text         TEXT   NOT NULL,                  -- follows the content of the entity while it grows
     PRIMARY KEY (conversation, entity_id, version)
 ) WITHOUT ROWID;

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::companion::{Companion, lock_folder};
 use super::migrate::{self, Migration, Schema};
-use super::{Access, Found, check_library, connect, failed, inspect};
+use super::{Access, Found, Look, check_library, connect, failed, inspect};
 
 mod look;
 mod read;
@@ -30,6 +30,7 @@ const APPLICATION_ID: i32 = 0x636f_6c63;
 
 const SCHEMA: Schema = Schema {
     application_id: APPLICATION_ID,
+    look: Look::Head,
     migrations: &[Migration {
         name: "0001_chat",
         sql: include_str!("../../migrations/chat/0001_chat.sql"),
@@ -95,7 +96,7 @@ impl SqliteChats {
     pub fn open_existing(path: &Path) -> Result<ChatReader, StoreError> {
         check_library()?;
         let newest = i64::try_from(SCHEMA.migrations.len()).unwrap_or(i64::MAX);
-        if inspect(path, APPLICATION_ID)? != Found::Ours(newest) {
+        if inspect(path, APPLICATION_ID, SCHEMA.look)? != Found::Ours(newest) {
             let text = format!("{} is not a chat database of this version", path.display());
             return Err(StoreError::new(StoreErrorKind::Other, text));
         }

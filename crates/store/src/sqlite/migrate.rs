@@ -7,7 +7,7 @@ use collodi_profiles::json::sha256_hex;
 use collodi_profiles::store::{StoreError, StoreErrorKind};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Access, Found, connect, failed, inspect, open_untouched, use_wal, with_suffix};
+use super::{Access, Found, Look, connect, failed, inspect, open_untouched, use_wal, with_suffix};
 
 /// One step of a schema.
 pub(crate) struct Migration {
@@ -19,6 +19,8 @@ pub(crate) struct Migration {
 pub(crate) struct Schema {
     /// Marks the file as ours.
     pub(crate) application_id: i32,
+    /// How closely it is looked at when it is opened.
+    pub(crate) look: Look,
     /// Step n brings the schema to version n (1, 2, ...).
     pub(crate) migrations: &'static [Migration],
 }
@@ -35,7 +37,7 @@ pub(crate) fn open(
     adopt: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<Connection, StoreError> {
     let newest = i64::try_from(schema.migrations.len()).unwrap_or(i64::MAX);
-    let found = inspect(path, schema.application_id)?;
+    let found = inspect(path, schema.application_id, schema.look)?;
     if let Found::Ours(version) = found
         && version > newest
     {

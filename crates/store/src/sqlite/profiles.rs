@@ -16,13 +16,14 @@ use rusqlite::{Connection, Row, params};
 use super::changes::{append_change, signed, unsigned, write_head};
 use super::companion::{Companion, lock_folder};
 use super::migrate::{self, Migration, Schema};
-use super::{Access, Found, adopt, check_library, connect, failed, inspect};
+use super::{Access, Found, Look, adopt, check_library, connect, failed, inspect};
 
 /// "colp": a profile registry of this program.
 const APPLICATION_ID: i32 = 0x636f_6c70;
 
 const SCHEMA: Schema = Schema {
     application_id: APPLICATION_ID,
+    look: Look::Every,
     migrations: &[Migration {
         name: "0001_registry",
         sql: include_str!("../../migrations/profiles/0001_registry.sql"),
@@ -76,7 +77,7 @@ impl SqliteProfiles {
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
         check_library()?;
         let newest = i64::try_from(SCHEMA.migrations.len()).unwrap_or(i64::MAX);
-        if inspect(path, APPLICATION_ID)? != Found::Ours(newest) {
+        if inspect(path, APPLICATION_ID, SCHEMA.look)? != Found::Ours(newest) {
             let text = format!(
                 "{} is not a registry of this version; start a server on it first",
                 path.display()

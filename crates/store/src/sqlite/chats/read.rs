@@ -152,72 +152,143 @@ pub(super) fn timeline(
     since: u64,
     limit: usize,
 ) -> rusqlite::Result<TimelinePage> {
-    let reading = connection.unchecked_transaction()?;
-    let row: Option<Row> = reading
-        .prepare_cached("SELECT id FROM conversations WHERE conv_id = ?1")?
-        .query_row([conv_id], |row| row.get(0))
+    let _reading = Reading::begin(connection)?;
+    let known: Option<(Row, i64, bool)> = connection
+        .prepare_cached(
+            "SELECT id, (SELECT coalesce(max(version), 0) FROM entities WHERE conversation = c.id), \
+             EXISTS (SELECT 1 FROM entity_texts WHERE conversation = c.id) FROM conversations c WHERE conv_id = ?1",
+        )?
+        .query_row([conv_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let Some(row) = row else { return Ok(TimelinePage::default()) };
-    let newest: u64 = reading
-        .prepare_cached("SELECT coalesce(max(version), 0) FROM entities WHERE conversation = ?1")?
-        .query_row([row], |row| row.get(0))
-        .map(unsigned)?;
+    let Some((row, newest, grows)) = known else { return Ok(TimelinePage::default()) };
+    let texts = if grows { texts(connection, row)? } else { HashMap::new() };
+    let grown = texts.values().map(|grown| grown.version).max().unwrap_or(0);
+    let newest = unsigned(newest).max(grown);
     // A version from another life, for example from before an adoption, answers everything (decision 22).
-    let since = if since > newest { 0 } else { since };
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let (sql, params) = if since == 0 {
-        let sql = "SELECT place, version, entity_id, body FROM entities WHERE conversation = ?1 \
-                   AND version > ?2 ORDER BY place DESC LIMIT ?3";
-        (sql, params![row, 0_i64, limit])
-    } else {
-        let sql = "SELECT place, version, entity_id, body FROM entities WHERE conversation = ?1 \
-                   AND version > ?2 ORDER BY version LIMIT ?3";
-        (sql, params![row, signed(since), limit.saturating_add(1)])
-    };
-    let mut found: Vec<(u64, u64, String, String)> = reading
-        .prepare_cached(sql)?
-        .query_map(params, |row| {
-            Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?, row.get(3)?))
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut version = newest;
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    if since > 0 && found.len() > most {
-        found.truncate(most);
-        version = found.last().map_or(since, |entity| entity.1);
+    if since == 0 || since > newest {
+        return full(connection, row, limit, newest, &texts);
     }
-    found.sort_by_key(|entity| entity.0);
-    let texts = texts(&reading, row)?;
-    let entities = found.into_iter().map(|(_, _, id, body)| match texts.get(&id) {
-        Some((text, updated)) => grown(&body, text, *updated),
-        None => body,
-    });
-    Ok(TimelinePage { version, entities: entities.collect() })
+    changed(connection, row, since, limit, newest, &texts)
 }
 
-/// Text that was appended to messages that still grow, by entity.
-fn texts(connection: &Connection, row: Row) -> rusqlite::Result<HashMap<String, (String, i64)>> {
+/// The newest entities, in the order of their places.
+fn full(
+    connection: &Connection,
+    row: Row,
+    limit: usize,
+    version: u64,
+    texts: &HashMap<String, Grown>,
+) -> rusqlite::Result<TimelinePage> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(
-        "SELECT t.entity_id, t.text, e.updated_at_ms FROM entity_texts t JOIN entities e \
-         ON e.conversation = t.conversation AND e.entity_id = t.entity_id WHERE t.conversation = ?1 \
-         ORDER BY t.entity_id, t.version",
+        "SELECT body, entity_id FROM entities WHERE conversation = ?1 ORDER BY place DESC LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![row, limit])?;
+    let mut entities = Vec::new();
+    while let Some(row) = rows.next()? {
+        let body = row.get_ref(0)?.as_str()?;
+        let grown = if texts.is_empty() { None } else { texts.get(row.get_ref(1)?.as_str()?) };
+        entities.push(grown.map_or_else(|| body.to_owned(), |grown| grown.added_to(body)));
+    }
+    entities.reverse();
+    Ok(TimelinePage { version, entities })
+}
+
+/// The oldest changes since a version, and the version of the last of them if there are more.
+fn changed(
+    connection: &Connection,
+    row: Row,
+    since: u64,
+    limit: usize,
+    newest: u64,
+    texts: &HashMap<String, Grown>,
+) -> rusqlite::Result<TimelinePage> {
+    let mut found: Vec<(u64, u64, String)> = Vec::new();
+    let mut take = |row: &SqlRow<'_>| -> rusqlite::Result<()> {
+        let (place, version) = (unsigned(row.get(0)?), unsigned(row.get(1)?));
+        let body = row.get_ref(2)?.as_str()?;
+        let grown = texts.get(row.get_ref(3)?.as_str()?);
+        let version = grown.map_or(version, |grown| grown.version.max(version));
+        let body = grown.map_or_else(|| body.to_owned(), |grown| grown.added_to(body));
+        found.push((version, place, body));
+        Ok(())
+    };
+    let most = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(
+        "SELECT place, version, body, entity_id FROM entities WHERE conversation = ?1 AND version > ?2 \
+         ORDER BY version LIMIT ?3",
+    )?;
+    let mut rows = statement.query(params![row, signed(since), most])?;
+    while let Some(row) = rows.next()? {
+        take(row)?;
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT place, version, body, entity_id FROM entities WHERE conversation = ?1 AND entity_id = ?2 \
+         AND version <= ?3",
+    )?;
+    for (id, _) in texts.iter().filter(|(_, grown)| grown.version > since) {
+        let mut rows = statement.query(params![row, id, signed(since)])?;
+        while let Some(row) = rows.next()? {
+            take(row)?;
+        }
+    }
+    found.sort_by_key(|entity| entity.0);
+    let cut = found.len() > limit;
+    found.truncate(limit);
+    let version = if cut { found.last().map_or(since, |entity| entity.0) } else { newest };
+    found.sort_by_key(|entity| entity.1);
+    Ok(TimelinePage { version, entities: found.into_iter().map(|entity| entity.2).collect() })
+}
+
+/// What was appended to a message that still grows.
+#[derive(Default)]
+struct Grown {
+    text: String,
+    version: u64,
+    at_ms: i64,
+}
+
+fn texts(connection: &Connection, row: Row) -> rusqlite::Result<HashMap<String, Grown>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT entity_id, text, version, at_ms FROM entity_texts WHERE conversation = ?1 ORDER BY entity_id, version",
     )?;
     let mut rows = statement.query([row])?;
-    let mut texts: HashMap<String, (String, i64)> = HashMap::new();
+    let mut texts: HashMap<String, Grown> = HashMap::new();
     while let Some(row) = rows.next()? {
-        let entry = texts.entry(row.get(0)?).or_default();
-        entry.0.push_str(row.get_ref(1)?.as_str()?);
-        entry.1 = row.get(2)?;
+        let grown = texts.entry(row.get(0)?).or_default();
+        grown.text.push_str(row.get_ref(1)?.as_str()?);
+        (grown.version, grown.at_ms) = (unsigned(row.get(2)?), row.get(3)?);
     }
     Ok(texts)
 }
 
-fn grown(body: &str, text: &str, updated_at_ms: i64) -> String {
-    let Ok(mut entity) = serde_json::from_str::<Entity>(body) else { return body.to_owned() };
-    entity.updated_at_ms = updated_at_ms;
-    let content = entity.props["content"].as_str().unwrap_or_default();
-    entity.props["content"] = format!("{content}{text}").into();
-    serde_json::to_string(&entity).unwrap_or_else(|_| body.to_owned())
+impl Grown {
+    fn added_to(&self, body: &str) -> String {
+        let Ok(mut entity) = serde_json::from_str::<Entity>(body) else { return body.to_owned() };
+        entity.updated_at_ms = self.at_ms;
+        let content = entity.props["content"].as_str().unwrap_or_default();
+        entity.props["content"] = format!("{content}{}", self.text).into();
+        serde_json::to_string(&entity).unwrap_or_else(|_| body.to_owned())
+    }
+}
+
+/// Several statements as of one moment. Cheaper than a transaction of the library, which is parsed anew each time.
+struct Reading<'a>(&'a Connection);
+
+impl<'a> Reading<'a> {
+    fn begin(connection: &'a Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        Ok(Self(connection))
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let end = self.0.prepare_cached("COMMIT").and_then(|mut end| end.execute([]));
+        if let Err(error) = end {
+            tracing::error!(%error, "failed to end a read");
+        }
+    }
 }
 
 pub(super) fn conversations(
@@ -357,7 +428,7 @@ fn streaming(
         let mut entity: Entity = json(row, 0)?;
         (entity.place, entity.version) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
         if is_streaming(&entity.kind, &entity.props) {
-            let appended = texts.get(&entity.id).map_or("", |(text, _)| text.as_str());
+            let appended = texts.get(&entity.id).map_or("", |grown| grown.text.as_str());
             let content = entity.props["content"].as_str().unwrap_or_default();
             let text = format!("{content}{appended}");
             streaming.push((entity, text));

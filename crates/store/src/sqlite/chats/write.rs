@@ -39,18 +39,12 @@ pub(in crate::sqlite) fn apply(
             snapshot(connection, row, (*ordinal, phase.as_str(), *at_ms), layout, data)
         }
         Write::Entity(changed) => entity(connection, row, changed),
-        Write::EntityText { id, version, updated_at_ms, text } => {
-            run(
-                connection,
-                "INSERT OR REPLACE INTO entity_texts VALUES (?1, ?2, ?3, ?4)",
-                params![row, id, signed(*version), text],
-            )?;
-            run(
-                connection,
-                "UPDATE entities SET version = ?3, updated_at_ms = ?4 WHERE conversation = ?1 AND entity_id = ?2",
-                params![row, id, signed(*version), updated_at_ms],
-            )
-        }
+        // The entity itself stays as it is: its version is the highest of those of its texts.
+        Write::EntityText { id, version, updated_at_ms, text } => run(
+            connection,
+            "INSERT OR REPLACE INTO entity_texts VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![row, id, signed(*version), updated_at_ms, text],
+        ),
         Write::Request(record) => request(connection, row, record),
         Write::ForgetRequest(key) => run(
             connection,
