@@ -66,7 +66,7 @@ pub(crate) async fn converse<B, F>(
     stream: TcpStream,
     answer: impl Fn(Request<hyper::body::Incoming>) -> F,
 ) where
-    B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + 'static,
+    B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
     F: Future<Output = Result<Response<B>, Infallible>>,
 {
     let _ = stream.set_nodelay(true);
@@ -74,7 +74,8 @@ pub(crate) async fn converse<B, F>(
         .timer(TokioTimer::new())
         .header_read_timeout(std::time::Duration::from_secs(15))
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service_fn(answer));
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .with_upgrades();
     let _ = connection.await;
 }
 

@@ -25,13 +25,13 @@ use crate::seed::{Seed, size};
 use crate::server::{Launch, Server, until};
 
 /// A file system of 4 MB that is gone with the test.
-struct Small {
-    folder: PathBuf,
+pub(crate) struct Small {
+    pub(crate) folder: PathBuf,
     _parent: tempfile::TempDir,
 }
 
 impl Small {
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("small");
         fs::create_dir(&folder).unwrap();
@@ -47,7 +47,7 @@ impl Small {
     }
 
     /// Takes all space but `left` bytes.
-    fn fill(&self, left: usize) {
+    pub(crate) fn fill(&self, left: usize) {
         let mut file = fs::File::create(self.filler()).unwrap();
         let block = [0xaa_u8; 4096];
         while file.write_all(&block).is_ok() {}
@@ -55,7 +55,7 @@ impl Small {
         file.set_len(length.saturating_sub(left as u64)).unwrap();
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         fs::remove_file(self.filler()).unwrap();
     }
 

@@ -7,12 +7,16 @@
 
 mod damage;
 mod disk_full;
+mod full_turns;
 mod http;
 mod kill;
 mod linear;
 mod log;
+mod provider;
 mod rights;
 mod seed;
 mod server;
 mod shared;
 mod storm;
+mod tool_turns;
+mod turns;

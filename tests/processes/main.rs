@@ -3,10 +3,19 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod c30_http;
+mod c30_runs;
+mod c30_sockets;
+mod c30_tools;
 mod chat;
 mod commands;
+mod conversations;
 mod lifecycle;
+mod many;
 mod provider;
 mod readme;
+mod replay;
+mod requests;
 mod server;
 mod socket;
+mod watchers;

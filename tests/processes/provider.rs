@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -23,14 +24,35 @@ pub(crate) struct Provider {
     pub(crate) release: Arc<Notify>,
 }
 
-/// The `answered` values of a transcript.
-pub(crate) fn answers_of(transcript: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(format!("../../tests/transcripts/{transcript}.json"));
+/// What the reference did in a scenario.
+pub(crate) fn transcript(name: &str) -> Value {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/transcripts/{name}.json"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let transcript: Value = serde_json::from_str(&text).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The `answered` values of a transcript.
+pub(crate) fn answers_of(name: &str) -> Vec<Value> {
+    let transcript = transcript(name);
     let requests = transcript["provider_requests"].as_array().unwrap();
     requests.iter().map(|request| request["answered"].clone()).collect()
+}
+
+/// An event with more text, or with more of what the model thinks.
+pub(crate) fn delta(field: &str, text: &str) -> Value {
+    json!({"data": {"choices": [{"index": 0, "delta": {field: text}}]}})
+}
+
+/// An answer that says `texts`, and then the end marks.
+pub(crate) fn saying(texts: &[&str]) -> Value {
+    texts.iter().map(|text| delta("content", text)).chain(end("stop")).collect()
+}
+
+/// The last events of an answer.
+pub(crate) fn end(reason: &str) -> [Value; 2] {
+    let last = json!({"data": {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}});
+    [last, json!({"data": "[DONE]"})]
 }
 
 impl Provider {
@@ -82,6 +104,10 @@ async fn answer(
             gate.notified().await;
             continue;
         }
+        if let Some(ms) = event["sleep"].as_u64() {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            continue;
+        }
         if event.get("cut").is_some() {
             return; // without the closing chunk
         }
@@ -101,25 +127,24 @@ async fn answer(
 
 async fn read_request(stream: &mut TcpStream) -> Received {
     let mut bytes = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&bytes);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length: usize = head
-                .lines()
-                .find_map(|line| {
-                    line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
-                })
-                .unwrap_or(0);
-            if body.len() >= length {
-                return Received {
-                    head: head.to_ascii_lowercase(),
-                    body: serde_json::from_str(body).unwrap(),
-                };
-            }
-        }
-        let mut buffer = [0; 4096];
+    let mut more = async |bytes: &mut Vec<u8>| {
+        let mut buffer = vec![0; 65_536];
         let read = stream.read(&mut buffer).await.unwrap();
         assert!(read > 0, "the request broke off");
         bytes.extend_from_slice(&buffer[..read]);
+    };
+    let end_of_head = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at;
+        }
+        more(&mut bytes).await;
+    };
+    let head = String::from_utf8_lossy(&bytes[..end_of_head]).to_ascii_lowercase();
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let end = end_of_head + 4 + length.unwrap_or(0);
+    while bytes.len() < end {
+        more(&mut bytes).await;
     }
+    Received { head, body: serde_json::from_slice(&bytes[end_of_head + 4..]).unwrap() }
 }

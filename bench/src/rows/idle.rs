@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use crate::watch::Watch;
 
 /// Memory is looked at after so long, when what connecting needed has been given back.
-const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_secs(15);
 
 /// Runs the row.
 pub(crate) fn run(settings: &Settings, seeds: &Seeds, report: &mut Report) -> Result<()> {
@@ -69,7 +69,8 @@ fn conversations(
     provider: std::net::SocketAddr,
     report: &mut Report,
 ) -> Result<()> {
-    const COUNT: usize = 4_000;
+    const COUNT: usize = 10_000;
+    const WARM: usize = 2_000;
     let server = chatting(settings, seeds, provider)?;
     let talk = |from: usize, to: usize| -> Result<()> {
         for n in from..to {
@@ -77,12 +78,12 @@ fn conversations(
         }
         Ok(())
     };
-    talk(0, 500)?;
+    talk(0, WARM)?;
     std::thread::sleep(SETTLE);
     let before = server.memory()?;
-    talk(500, COUNT)?;
+    talk(WARM, COUNT)?;
     std::thread::sleep(SETTLE);
-    let each = server.memory()?.saturating_sub(before) as f64 / (COUNT - 500) as f64;
+    let each = server.memory()?.saturating_sub(before) as f64 / (COUNT - WARM) as f64;
     let workload = "idle conversations, bytes each / 2 KiB";
     report.add(Row::count("B8", workload, (each, 2048.0), Goal::AtMost(1.0)));
     Ok(())

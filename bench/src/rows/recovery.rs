@@ -39,15 +39,11 @@ pub(crate) fn run(settings: &Settings, seeds: &Seeds, report: &mut Report) -> Re
         let (mut own, mut floor) = (Vec::new(), Vec::new());
         for _ in 0..settings.rounds {
             let folder = seeds.copy(10)?;
-            for name in ["chat.db", "chat.db.state"] {
-                std::fs::copy(filled.path().join(name), folder.path().join(name))?;
-            }
+            copy(&filled, &folder, &["chat.db", "chat.db.state"])?;
             let killed = interrupted(settings, provider, folder)?;
-            let copy = seeds.copy(10)?;
-            for name in ["chat.db", "chat.db-wal"] {
-                std::fs::copy(killed.path().join(name), copy.path().join(name))?;
-            }
-            floor.push(ready(|| limit(&["floor"], Some(copy), Place::Pinned))?.0);
+            let bare = seeds.copy(10)?;
+            copy(&killed, &bare, &["chat.db", "chat.db-wal"])?;
+            floor.push(ready(|| limit(&["floor"], Some(bare), Place::Pinned))?.0);
             let (took, server) = ready(|| ours(settings, killed, Place::Pinned))?;
             check(&server)?;
             own.push(took);
@@ -60,6 +56,16 @@ pub(crate) fn run(settings: &Settings, seeds: &Seeds, report: &mut Report) -> Re
     if let [small, large] = by_size[..] {
         let workload = "ready, 100,000 / 1,000 turns";
         report.add(Row::count("B12", workload, (large, small), Goal::AtMost(1.3)));
+    }
+    Ok(())
+}
+
+/// Copies that nobody has to wait for later.
+fn copy(from: &TempDir, to: &TempDir, names: &[&str]) -> Result<()> {
+    for name in names {
+        let target = to.path().join(name);
+        std::fs::copy(from.path().join(name), &target)?;
+        std::fs::File::open(&target)?.sync_all()?;
     }
     Ok(())
 }
@@ -157,6 +163,7 @@ fn conversation(n: usize) -> Vec<Write> {
             at_ms: 1,
             layout: layout.clone(),
             data: Object::new(),
+            metadata: Object::new(),
         });
         writes.push(Write::Turn(Box::new(TurnRecord {
             ordinal,

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+mod chat;
+
 /// The document.
 #[must_use]
 pub fn document() -> Value {
@@ -15,7 +17,7 @@ pub fn document() -> Value {
                 send `Accept: application/problem+json` for a document with all problems.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "paths": paths(),
+        "paths": all_paths(),
         "components": {
             "schemas": schemas(),
             "securitySchemes": {
@@ -121,6 +123,24 @@ fn paths() -> Value {
     })
 }
 
+fn all_paths() -> Value {
+    let mut all = paths();
+    for more in [chat::conversations(), chat::debug()] {
+        if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
+            all.extend(more);
+        }
+    }
+    all
+}
+
+fn segment(name: &str) -> Value {
+    json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
+}
+
+fn any_object() -> Value {
+    json!({"application/json": {"schema": {"type": "object"}}})
+}
+
 fn submit(id: &str, parameters: &[Value]) -> Value {
     let more = [
         query("runtime_key", "string", "Profile, when the body names none"),
@@ -138,6 +158,7 @@ fn submit(id: &str, parameters: &[Value]) -> Value {
             (202, "Waiting behind others", reference("Submitted")),
             (400, "", failure()),
             (404, "", failure()),
+            (409, "`retry_turn_id` is not the newest turn", failure()),
             (413, "", failure()),
             (415, "", failure()),
             (422, "The key belongs to another prompt", failure()),
@@ -278,6 +299,7 @@ fn schemas() -> Value {
         "Prompt": object(&[], json!({
             "prompt": text, "text": text, "conv_id": text, "runtime_key": text, "profile": text, "registry_slug": text,
             "registry": text, "idempotency_key": text,
+            "retry_turn_id": {"type": "string", "description": "The newest turn, whose place this prompt takes"},
             "request_overrides": component("Overrides"), "overrides": component("Overrides"),
         })),
         "Overrides": object(&[], json!({
@@ -293,6 +315,20 @@ fn schemas() -> Value {
                 "runtime_key": component("Slug"), "runtime_fingerprint": text, "profile_metadata": anything,
             }),
         ),
+        "Conversation": object(&["conv_id", "title", "runtime_key", "status"], json!({
+            "conv_id": text, "title": text, "runtime_key": text, "last_error": text,
+            "status": {"enum": ["active", "failed", "cancelled", "interrupted"]},
+            "created_at_ms": integer, "last_activity_ms": integer,
+        })),
+        "Title": object(&["title"], json!({"title": {"type": "string", "maxLength": 256}, "conv_id": text})),
+        "Cancelled": object(&["conv_id", "turn_id", "status"], json!({
+            "conv_id": text, "turn_id": text, "status": {"enum": ["cancelled"]},
+        })),
+        "Queue": object(&["conv_id", "items"], json!({"conv_id": text, "items": {"type": "array", "items": object(
+            &["idempotency_key", "prompt", "runtime_key", "queue_position"],
+            json!({"idempotency_key": text, "prompt": text, "runtime_key": text, "queue_position": integer}),
+        )}})),
+        "Step": object(&[], json!({"session_id": text, "conv_id": text, "pause_id": text, "owner": text})),
         "Timeline": object(&["convId", "serverTimeMs"], json!({
             "convId": text, "version": text, "serverTimeMs": text,
             "entities": {"type": "array", "items": component("Entity")},

@@ -9,13 +9,12 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::response::Response;
 use bytes::Bytes;
 use collodi_chat::conversation::Attach;
-use collodi_chat::feed::Dialect;
+use collodi_chat::feed::{Dialect, Inbox};
 use collodi_chat::frame::{Event, is_ping};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use crate::App;
@@ -32,8 +31,10 @@ const MAX_MESSAGE: usize = 16 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(25);
 /// A socket that takes longer for a batch of frames is gone.
 const WRITE: Duration = Duration::from_secs(10);
-/// Most frames of one flush.
-const BATCH: usize = 64;
+/// Bytes after which a flush is due.
+const BATCH: usize = 64 * 1024;
+/// A socket that was not heard of for so long, not even a pong, is gone (D30).
+const SILENCE: Duration = Duration::from_secs(70);
 
 pub(crate) async fn upgrade(app: Arc<App>, mut parts: Parts) -> Result<Response, Failure> {
     if parts.method != Method::GET {
@@ -74,14 +75,10 @@ enum End {
     Close(u16, &'static str),
 }
 
-async fn watch(
-    app: Arc<App>,
-    conv_id: String,
-    mut socket: WebSocket,
-    mut frames: mpsc::Receiver<Bytes>,
-) {
+async fn watch(app: Arc<App>, conv_id: String, mut socket: WebSocket, mut frames: Inbox) {
     let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE, KEEPALIVE);
     let stop = app.stop.clone();
+    let mut heard = Instant::now();
     let end = loop {
         tokio::select! {
             biased;
@@ -97,15 +94,23 @@ async fn watch(
             },
             message = socket.next() => match message {
                 Some(Ok(Message::Text(text))) if is_ping(&text) => {
+                    heard = Instant::now();
                     let pong = Event::pong(&conv_id, app.conversations.now_ms()).encode(None);
                     if socket.send(Message::Text(pong.into())).await.is_err() {
                         break End::Gone;
                     }
                 }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => break End::Gone,
-                Some(Ok(_)) => {}
+                Some(Ok(Message::Close(_))) | None => break End::Gone,
+                Some(Err(error)) if error.to_string().contains("too long") => {
+                    break End::Close(close_code::SIZE, "message too large");
+                }
+                Some(Err(_)) => break End::Gone,
+                Some(Ok(_)) => heard = Instant::now(),
             },
             _ = keepalive.tick() => {
+                if heard.elapsed() > SILENCE {
+                    break End::Gone;
+                }
                 if socket.send(Message::Ping(Bytes::new())).await.is_err() {
                     break End::Gone;
                 }
@@ -120,15 +125,17 @@ async fn watch(
 }
 
 /// Sends a frame and whatever waits behind it in one flush.
-async fn send(socket: &mut WebSocket, first: Bytes, frames: &mut mpsc::Receiver<Bytes>) -> bool {
+async fn send(socket: &mut WebSocket, first: Bytes, frames: &mut Inbox) -> bool {
     let batch = async {
-        let waiting = frames.len().min(BATCH);
-        let behind = std::iter::from_fn(|| frames.try_recv().ok()).take(waiting);
-        for frame in std::iter::once(first).chain(behind) {
+        let (mut next, mut left) = (Some(first), BATCH);
+        while let Some(frame) = next {
+            left = left.saturating_sub(frame.len());
             // Frames are JSON of our own making, so they are UTF-8.
             if let Ok(text) = Utf8Bytes::try_from(frame) {
                 socket.feed(Message::Text(text)).await?;
             }
+            // What waits here is copied for this socket alone; what waits in the feed is shared.
+            next = if left > 0 { frames.try_recv() } else { None };
         }
         socket.flush().await
     };

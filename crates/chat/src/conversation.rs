@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use collodi_profiles::json::Object;
 use collodi_profiles::profile::resolve::EffectiveProfile;
 use collodi_profiles::store::StoreError;
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Outside;
-use crate::feed::{Dialect, Feed, Frame, Held};
+use crate::feed::{Dialect, Feed, Frame, Held, Inbox};
 use crate::frame::Event;
 use crate::model::ModelError;
 use crate::run::Progress;
@@ -35,6 +34,8 @@ pub const MAX_QUEUE: usize = 64;
 /// How many frame numbers are set aside in the store at once, so that none is given twice after a crash.
 const NUMBERS: u64 = 10_000;
 
+/// A conversation that nobody watches and nothing happens to leaves memory after so long.
+const SLEEP: Duration = Duration::from_secs(10);
 /// When so many batches wait for the store, owners wait too.
 const BACKLOG: usize = 4096;
 
@@ -188,6 +189,8 @@ pub struct Glance {
     pub active_key: String,
     /// Unix milliseconds.
     pub last_activity_ms: i64,
+    /// Whether it has had a prompt.
+    pub is_stored: bool,
 }
 
 /// An open pause of step mode (chapter 30 §6.6).
@@ -216,7 +219,7 @@ pub struct Pause {
 /// Letters to the owner.
 pub(crate) enum Mail {
     Submit(Box<Prompt>, oneshot::Sender<Result<Submitted, Refused>>),
-    Attach(Attach, oneshot::Sender<mpsc::Receiver<Bytes>>),
+    Attach(Attach, oneshot::Sender<Inbox>),
     /// Stores what is still held back; the answer comes when everything is stored that any socket has seen.
     Settle(oneshot::Sender<()>),
     Cancel(oneshot::Sender<Result<TurnIds, Refused>>),
@@ -234,7 +237,9 @@ pub(crate) enum Mail {
 pub(crate) struct Shared {
     pub(crate) outside: Outside,
     pub(crate) tasks: TaskTracker,
-    /// Ends runs that are still going at the end of a graceful stop, and refuses new ones.
+    /// No new turns: the server is about to stop.
+    pub(crate) drain: CancellationToken,
+    /// Ends runs that are still going at the end of a graceful stop.
     pub(crate) stop: CancellationToken,
     pub(crate) patience: Patience,
     /// Which conversation an open pause belongs to.
@@ -244,9 +249,9 @@ pub(crate) struct Shared {
 /// When conversations that nobody uses give back what they hold (chapter 30 §5).
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Then the history leaves memory; zero is never.
+    /// Then the history of a conversation that somebody watches leaves memory; zero is never.
     pub idle: Duration,
-    /// Then the whole conversation leaves memory; zero is never. Everything stored stays.
+    /// Then a conversation that nobody watches is not listed as live any more; zero is never.
     pub evict: Duration,
 }
 
@@ -270,6 +275,8 @@ pub(crate) struct Conversation {
     requests: Requests,
     running: Option<Running>,
     step_mode: bool,
+    /// What a socket would run under, while nothing has run.
+    watched_as: String,
     pauses: HashMap<String, (Pause, oneshot::Sender<()>)>,
     /// Creation time and place of the entities of the newest turn.
     entities: HashMap<String, (i64, u64)>,
@@ -286,6 +293,7 @@ pub(crate) struct Conversation {
 enum Next {
     Mail(Option<Mail>),
     Quiet,
+    Drained,
     Progress(Option<Progress>),
     Flush,
 }
@@ -340,6 +348,7 @@ impl Conversation {
             requests: Requests::default(),
             running: None,
             step_mode: false,
+            watched_as: String::new(),
             pauses: HashMap::new(),
             entities: HashMap::new(),
             staged: None,
@@ -364,8 +373,7 @@ impl Conversation {
             self.show();
             match self.next(&mut mailbox).await {
                 Next::Mail(Some(mail)) => self.receive(mail).await,
-                Next::Mail(None) if self.running.is_none() => break,
-                Next::Mail(None) => mailbox.close(),
+                Next::Mail(None) => break,
                 Next::Progress(progress) => {
                     // A run that vanished without a word has failed all the same.
                     let lost =
@@ -373,6 +381,7 @@ impl Conversation {
                     self.progress(progress.unwrap_or_else(lost)).await;
                 }
                 Next::Flush => self.flush(),
+                Next::Drained => mailbox.close(),
                 Next::Quiet => {
                     if self.relax() {
                         // What was sent before this is still served.
@@ -384,48 +393,63 @@ impl Conversation {
             if self.shared.outside.store.backlog() > BACKLOG {
                 let _ = self.shared.outside.store.settled().await;
             }
-            if self.deleted {
+            let useless = !self.is_stored && self.feed.watchers() == 0;
+            let over = self.shared.drain.is_cancelled() || useless || self.deleted;
+            if over && self.running.is_none() {
                 mailbox.close();
             }
         }
+        self.leave();
     }
 
     async fn next(&mut self, mailbox: &mut mpsc::Receiver<Mail>) -> Next {
         let Some(running) = &mut self.running else {
-            let letter = tokio::time::timeout(self.shared.patience.shortest(), mailbox.recv());
-            return letter.await.map_or(Next::Quiet, Next::Mail);
+            let quiet = tokio::time::sleep(self.shared.patience.shortest());
+            return tokio::select! {
+                biased;
+                letter = mailbox.recv() => Next::Mail(letter),
+                () = quiet => Next::Quiet,
+                () = self.shared.drain.cancelled(), if !mailbox.is_closed() => Next::Drained,
+            };
         };
         let due = running.flush_at();
         tokio::select! {
             biased;
             progress = running.progress.recv() => Next::Progress(progress),
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Next::Flush,
-            mail = mailbox.recv(), if !mailbox.is_closed() => Next::Mail(mail),
+            Some(mail) = mailbox.recv() => Next::Mail(Some(mail)),
         }
     }
 
-    /// Gives back what is not needed by inactivity alone (D14); says whether the conversation leaves memory.
+    /// Gives back what is not needed by inactivity alone (D14); says whether the conversation goes to sleep. Everything is
+    /// in the store by then, but for frames that somebody who was just here may come back for.
     fn relax(&mut self) -> bool {
         let quiet = self.used.elapsed();
-        let over = |patience: Duration| !patience.is_zero() && quiet >= patience;
-        if over(self.shared.patience.idle) {
+        let idle = self.shared.patience.idle;
+        if !idle.is_zero() && quiet >= idle {
             self.context = None;
             self.requests.forget_finished();
         }
-        let unwatched = self.feed.watchers() == 0;
-        unwatched && (over(self.shared.patience.evict) || !self.is_stored)
+        self.feed.watchers() == 0 && !self.step_mode && quiet >= SLEEP
+    }
+
+    /// The last look at a conversation that goes to sleep.
+    fn leave(&mut self) {
+        self.feed = Feed::default();
+        self.show();
     }
 
     fn show(&mut self) {
         let held = self.feed.held_events();
         let glance = Glance {
             session_id: self.record.session_id.clone(),
-            runtime_key: self.record.runtime_key.clone(),
+            runtime_key: self.runtime_key().to_owned(),
             watchers: self.feed.watchers(),
             queue_depth: self.queue.len(),
             held,
             active_key: self.running.as_ref().map(|r| r.key.clone()).unwrap_or_default(),
             last_activity_ms: self.record.last_activity_ms,
+            is_stored: self.is_stored && !self.deleted,
         };
         *self.glance.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = glance;
     }
@@ -460,7 +484,8 @@ impl Conversation {
                 let _ = answer.send(self.queue.iter().map(waiting).collect());
             }
             Mail::Dequeue(key, answer) => {
-                let _ = answer.send(self.dequeue(&key));
+                let dequeued = self.dequeue(&key).await;
+                let _ = answer.send(dequeued);
             }
             Mail::Title(title, answer) => {
                 let _ = answer.send(self.rename(title).await);
@@ -494,15 +519,22 @@ impl Conversation {
         self.record.last_activity_ms = self.now().max(self.record.last_activity_ms);
     }
 
-    fn attach(&mut self, attach: &Attach) -> mpsc::Receiver<Bytes> {
+    fn attach(&mut self, attach: &Attach) -> Inbox {
         let now = self.now();
-        let runtime_key = match self.record.runtime_key.as_str() {
-            "" => attach.runtime_key.as_str(),
-            known => known,
-        };
-        let hello = Event::hello(&self.record.conv_id, runtime_key, now);
+        if self.record.runtime_key.is_empty() {
+            self.watched_as.clone_from(&attach.runtime_key);
+        }
+        let hello = Event::hello(&self.record.conv_id, self.runtime_key(), now);
         let resync = Event::resync(&self.record.conv_id, self.feed.seq(), now);
         self.feed.attach(attach.dialect, &hello, attach.since_seq, &resync)
+    }
+
+    /// Of the newest turn, or what the last socket's own request resolved to (decision 19).
+    fn runtime_key(&self) -> &str {
+        match self.record.runtime_key.as_str() {
+            "" => &self.watched_as,
+            known => known,
+        }
     }
 
     fn cancel(&mut self) -> Result<TurnIds, Refused> {
@@ -511,12 +543,13 @@ impl Conversation {
         Ok(running.ids.clone())
     }
 
-    fn dequeue(&mut self, key: &str) -> Result<(), Refused> {
+    async fn dequeue(&mut self, key: &str) -> Result<(), Refused> {
         let at = self.queue.iter().position(|prompt| prompt.idempotency_key == key);
         let prompt = at.and_then(|at| self.queue.remove(at)).ok_or(Refused::NotQueued)?;
         self.requests.forget(key);
         if prompt.client_key {
             self.batch.push(Write::ForgetRequest(key.to_owned()));
+            return self.commit().await;
         }
         Ok(())
     }
@@ -621,8 +654,7 @@ impl Shared {
 impl Patience {
     /// How often a quiet conversation looks at the clock.
     fn shortest(self) -> Duration {
-        const UNUSED: Duration = Duration::from_secs(30);
-        [self.idle, self.evict].into_iter().filter(|p| !p.is_zero()).fold(UNUSED, Duration::min)
+        if self.idle.is_zero() { SLEEP } else { self.idle.min(SLEEP) }
     }
 }
 

@@ -1,10 +1,10 @@
 //! All conversations of a process: finds the owner of one, or starts it. What nobody uses is in the store alone.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use collodi_profiles::store::{StoreError, StoreErrorKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -15,18 +15,34 @@ use crate::conversation::{
     self, Attach, Glance, Mail, Patience, Pause, Prompt, Refused, Shared, Submitted, TurnIds,
     Waiting,
 };
-use crate::feed::Held;
+use crate::feed::{Held, Inbox};
 use crate::recover::close_interrupted;
 use crate::store::{ChatStore, ConversationFilter, ConversationRecord, TurnFilter, TurnSnapshot};
 use crate::timeline;
 
 /// Most conversations that a process holds in memory at once.
 pub const MAX_CONVERSATIONS: usize = 10_000;
+/// Those that were not used for long are forgotten when so many more have come.
+const SWEEP: usize = 256;
 
 #[derive(Clone)]
 struct Owner {
-    mail: mpsc::Sender<Mail>,
+    /// Absent while the conversation sleeps.
+    mail: Option<mpsc::Sender<Mail>>,
+    /// Cancelled when its task has ended: only then may another own the conversation (D15).
+    gone: CancellationToken,
     glance: Arc<Mutex<Glance>>,
+}
+
+impl Owner {
+    /// Its mailbox, unless it sleeps or is about to.
+    fn awake(&self) -> Option<&mpsc::Sender<Mail>> {
+        self.mail.as_ref().filter(|mail| !mail.is_closed())
+    }
+
+    fn glance(&self) -> Glance {
+        self.glance.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 type Owners = Arc<Mutex<HashMap<String, Owner>>>;
@@ -34,7 +50,10 @@ type Owners = Arc<Mutex<HashMap<String, Owner>>>;
 /// The conversations of this process.
 pub struct Conversations {
     shared: Shared,
+    /// Those that were used of late; an owner whose mailbox is closed sleeps, and what is known of it stays for a while.
     owners: Owners,
+    /// How many do not sleep.
+    awake: Arc<AtomicUsize>,
 }
 
 impl Conversations {
@@ -46,6 +65,7 @@ impl Conversations {
     pub async fn open(outside: Outside, patience: Patience) -> Result<Self, StoreError> {
         let store = outside.store.clone();
         let unfinished = blocking(store.clone(), |store| store.unfinished()).await?;
+        let mut closing = Vec::new();
         for turn in unfinished {
             tracing::warn!(
                 conv_id = %turn.record.conv_id, turn_id = %turn.turn.turn_id,
@@ -53,7 +73,10 @@ impl Conversations {
             );
             let row = turn.row;
             let writes = close_interrupted(turn, (outside.clock)(), &*outside.new_id);
-            let closed = store.write(row, writes).await;
+            closing.push(store.write(row, writes));
+        }
+        for closed in closing {
+            let closed = closed.await;
             closed
                 .map_err(|_| StoreError::new(StoreErrorKind::Closed, "the store is closed"))??;
         }
@@ -67,11 +90,13 @@ impl Conversations {
             shared: Shared {
                 outside,
                 tasks: TaskTracker::new(),
+                drain: CancellationToken::new(),
                 stop: CancellationToken::new(),
                 patience,
                 pauses: Arc::default(),
             },
             owners: Owners::default(),
+            awake: Arc::default(),
         }
     }
 
@@ -106,11 +131,7 @@ impl Conversations {
     ///
     /// # Errors
     /// As for [`Self::submit`].
-    pub async fn attach(
-        &self,
-        conv_id: &str,
-        attach: Attach,
-    ) -> Result<mpsc::Receiver<Bytes>, Refused> {
+    pub async fn attach(&self, conv_id: &str, attach: Attach) -> Result<Inbox, Refused> {
         self.ask(conv_id, |answer| Mail::Attach(attach, answer)).await
     }
 
@@ -172,7 +193,7 @@ impl Conversations {
     /// # Errors
     /// Nobody knows it, or the database fails.
     pub async fn rename(&self, conv_id: &str, title: String) -> Result<(), Refused> {
-        self.ask(conv_id, |answer| Mail::Title(title, answer)).await?
+        self.ask_known(conv_id, |answer| Mail::Title(title, answer)).await?
     }
 
     /// Deletes a conversation with everything in it.
@@ -180,7 +201,7 @@ impl Conversations {
     /// # Errors
     /// A run is active, nobody knows it, or the database fails.
     pub async fn delete(&self, conv_id: &str) -> Result<(), Refused> {
-        self.ask(conv_id, Mail::Delete).await?
+        self.ask_known(conv_id, Mail::Delete).await?
     }
 
     /// Stored conversations, the latest activity first.
@@ -194,17 +215,22 @@ impl Conversations {
         blocking(self.store().clone(), move |store| store.conversations(&filter)).await
     }
 
-    /// Conversations in memory, by id.
+    /// Conversations that were used of late, by id.
     #[must_use]
     pub fn glances(&self) -> HashMap<String, Glance> {
         let owners = self.lock();
-        let glance =
-            |owner: &Owner| owner.glance.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        owners
-            .iter()
-            .filter(|(_, owner)| !owner.mail.is_closed())
-            .map(|(id, owner)| (id.clone(), glance(owner)))
+        let glances = owners.iter().map(|(id, owner)| (id.clone(), owner.glance()));
+        glances
+            .filter(|(id, glance)| owners.get(id).is_some_and(|o| self.is_kept(o, glance)))
             .collect()
+    }
+
+    /// Whether a conversation counts as live: it is awake, or was used within the time of eviction.
+    fn is_kept(&self, owner: &Owner, glance: &Glance) -> bool {
+        let evict = self.shared.patience.evict;
+        let quiet = self.now_ms().saturating_sub(glance.last_activity_ms);
+        let is_recent = evict.is_zero() || u128::try_from(quiet).unwrap_or(0) < evict.as_millis();
+        owner.awake().is_some() || (is_recent && glance.is_stored)
     }
 
     /// The frames that a conversation in memory still holds.
@@ -248,8 +274,8 @@ impl Conversations {
 
     fn is_running(&self, conv_id: &str) -> bool {
         let owner = self.lock().get(conv_id).cloned();
-        owner.is_some_and(|owner| {
-            let glance = owner.glance.lock().unwrap_or_else(PoisonError::into_inner);
+        owner.filter(|owner| owner.awake().is_some()).is_some_and(|owner| {
+            let glance = owner.glance();
             !glance.active_key.is_empty() || glance.session_id.is_empty()
         })
     }
@@ -263,19 +289,19 @@ impl Conversations {
     /// How many are in memory.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.awake.load(Ordering::Relaxed)
     }
 
     /// Whether none is in memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.len() == 0
     }
 
     /// Refuses new prompts and waits for running answers, at most `patience`; those still running then are interrupted
     /// and say so. Everything is stored when this returns.
     pub async fn close(&self, patience: Duration) {
-        self.lock().clear();
+        self.shared.drain.cancel();
         self.shared.tasks.close();
         if tokio::time::timeout(patience, self.shared.tasks.wait()).await.is_err() {
             self.shared.stop.cancel();
@@ -301,13 +327,27 @@ impl Conversations {
         }
     }
 
+    /// Asks the owner of a conversation that there is; asking for another makes none.
+    async fn ask_known<T>(
+        &self,
+        conv_id: &str,
+        mail: impl FnOnce(oneshot::Sender<T>) -> Mail,
+    ) -> Result<T, Refused> {
+        let is_awake = self.lock().get(conv_id).is_some_and(|owner| owner.awake().is_some());
+        if is_awake || self.is_stored(conv_id).await? {
+            self.ask(conv_id, mail).await
+        } else {
+            Err(Refused::NotFound)
+        }
+    }
+
     /// Asks the owner if there is one.
     async fn ask_present<T>(
         &self,
         conv_id: &str,
         mail: impl FnOnce(oneshot::Sender<T>) -> Mail,
     ) -> Option<T> {
-        let owner = self.lock().get(conv_id)?.mail.clone();
+        let owner = self.lock().get(conv_id)?.awake()?.clone();
         let (answer, answered) = oneshot::channel();
         owner.send(mail(answer)).await.ok()?;
         answered.await.ok()
@@ -319,17 +359,28 @@ impl Conversations {
 
     fn owner(&self, conv_id: &str) -> Option<mpsc::Sender<Mail>> {
         let mut owners = self.lock();
-        if let Some(owner) = owners.get(conv_id).filter(|owner| !owner.mail.is_closed()) {
-            return Some(owner.mail.clone());
+        if let Some(mail) = owners.get(conv_id).and_then(Owner::awake) {
+            return Some(mail.clone());
         }
-        if self.shared.tasks.is_closed() || owners.len() >= MAX_CONVERSATIONS {
+        if self.shared.tasks.is_closed() || self.len() >= MAX_CONVERSATIONS {
             return None;
+        }
+        if owners.len() % SWEEP == SWEEP - 1 {
+            owners.retain(|_, owner| self.is_kept(owner, &owner.glance()));
         }
         let (mail, mailbox) = mpsc::channel(64);
         let glance = Arc::new(Mutex::new(Glance::default()));
-        owners.insert(conv_id.to_owned(), Owner { mail: mail.clone(), glance: glance.clone() });
-        let (id, shared, all) = (conv_id.to_owned(), self.shared.clone(), self.owners.clone());
+        let gone = CancellationToken::new();
+        let owner = Owner { mail: Some(mail.clone()), gone: gone.clone(), glance: glance.clone() };
+        let before = owners.insert(conv_id.to_owned(), owner).map(|owner| owner.gone);
+        self.awake.fetch_add(1, Ordering::Relaxed);
+        let (id, shared, awake) = (conv_id.to_owned(), self.shared.clone(), self.awake.clone());
+        let all = self.owners.clone();
         self.shared.tasks.spawn(async move {
+            let _gone = gone.drop_guard();
+            if let Some(before) = before {
+                before.cancelled().await;
+            }
             match conversation::load(id.clone(), shared, glance).await {
                 Ok(conversation) => conversation.serve(mailbox).await,
                 Err(error) => {
@@ -337,10 +388,11 @@ impl Conversations {
                     drop(mailbox);
                 }
             }
-            // Unless the next owner has taken the place already.
-            let mut owners = all.lock().unwrap_or_else(PoisonError::into_inner);
-            if owners.get(&id).is_some_and(|owner| owner.mail.is_closed()) {
-                owners.remove(&id);
+            awake.fetch_sub(1, Ordering::Relaxed);
+            // Unless the next owner has taken the place already; the mailbox is worth kilobytes.
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(owner) = all.get_mut(&id).filter(|owner| owner.awake().is_none()) {
+                owner.mail = None;
             }
         });
         Some(mail)

@@ -2,6 +2,8 @@
 //! them to the sockets that watch (chapter 30 §2.5, decisions 22 and 24).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -11,8 +13,9 @@ use crate::frame::Event;
 /// Most frames and bytes held for replay.
 const RING_FRAMES: usize = 1_000;
 const RING_BYTES: usize = 4 * 1024 * 1024;
-/// Most frames that wait for one socket; one that falls further behind is dropped and hydrates.
-const OUTBOX: usize = 1_024;
+/// Most bytes that wait for one socket; one that falls further behind is closed, and hydrates when it comes back (D28).
+/// What a socket missed is replayed in any case, and one frame may be of any size.
+const OUTBOX_BYTES: usize = 4 * 1024 * 1024;
 
 /// How deltas are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +77,40 @@ pub struct Held {
 
 struct Watcher {
     dialect: Dialect,
-    outbox: mpsc::Sender<Bytes>,
+    outbox: mpsc::UnboundedSender<Bytes>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Watcher {
+    /// Hands a frame on; says whether the socket keeps up.
+    fn send(&self, bytes: &Bytes) -> bool {
+        let waiting = self.waiting.fetch_add(bytes.len(), Ordering::Relaxed);
+        let keeps_up = waiting == 0 || waiting + bytes.len() <= OUTBOX_BYTES;
+        keeps_up && self.outbox.send(bytes.clone()).is_ok()
+    }
+}
+
+/// The frames of one socket, in order. It ends when the socket has fallen too far behind, after what was in it.
+#[derive(Debug)]
+pub struct Inbox {
+    frames: mpsc::UnboundedReceiver<Bytes>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Inbox {
+    /// The next frame; `None` at the end.
+    pub async fn recv(&mut self) -> Option<Bytes> {
+        let frame = self.frames.recv().await?;
+        self.waiting.fetch_sub(frame.len(), Ordering::Relaxed);
+        Some(frame)
+    }
+
+    /// The next frame if it is there.
+    pub fn try_recv(&mut self) -> Option<Bytes> {
+        let frame = self.frames.try_recv().ok()?;
+        self.waiting.fetch_sub(frame.len(), Ordering::Relaxed);
+        Some(frame)
+    }
 }
 
 /// Numbers, keeps and delivers the frames of one conversation.
@@ -117,7 +153,7 @@ impl Feed {
         };
         let encoded = Encoded { seq: self.seq, kind, cumulative, incremental };
         self.watchers.retain(|watcher| match encoded.of(watcher.dialect) {
-            Some(bytes) => watcher.outbox.try_send(bytes.clone()).is_ok(),
+            Some(bytes) => watcher.send(bytes),
             None => !watcher.outbox.is_closed(),
         });
         self.ring_bytes += encoded.cumulative.len();
@@ -152,24 +188,28 @@ impl Feed {
         hello: &Event,
         since_seq: Option<u64>,
         resync: &Event,
-    ) -> mpsc::Receiver<Bytes> {
-        // Replay never overflows the outbox of a new socket: both hold the same number of frames, and hello.
-        let (outbox, inbox) = mpsc::channel(OUTBOX.max(RING_FRAMES + 2));
-        let _ = outbox.try_send(hello.encode(None).into());
+    ) -> Inbox {
+        let (outbox, frames) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let hand_on = |bytes: Bytes| {
+            waiting.fetch_add(bytes.len(), Ordering::Relaxed);
+            let _ = outbox.send(bytes);
+        };
+        hand_on(hello.encode(None).into());
         if let Some(since) = since_seq {
             let oldest = self.ring.front().map_or(self.seq + 1, |frame| frame.seq);
             if since > self.seq || since + 1 < oldest {
-                let _ = outbox.try_send(resync.encode(None).into());
+                hand_on(resync.encode(None).into());
             } else {
                 for frame in self.ring.iter().filter(|frame| frame.seq > since) {
                     if let Some(bytes) = frame.of(dialect) {
-                        let _ = outbox.try_send(bytes.clone());
+                        hand_on(bytes.clone());
                     }
                 }
             }
         }
-        self.watchers.push(Watcher { dialect, outbox });
-        inbox
+        self.watchers.push(Watcher { dialect, outbox, waiting: waiting.clone() });
+        Inbox { frames, waiting }
     }
 
     /// How many sockets watch. Those that went away are forgotten.
@@ -188,9 +228,9 @@ mod tests {
         Frame::Same(Event::log(&format!("l{n}"), "info", "x", &Value::Null))
     }
 
-    fn kinds_and_seqs(inbox: &mut mpsc::Receiver<Bytes>) -> Vec<(String, u64)> {
+    fn kinds_and_seqs(inbox: &mut Inbox) -> Vec<(String, u64)> {
         let mut seen = Vec::new();
-        while let Ok(bytes) = inbox.try_recv() {
+        while let Some(bytes) = inbox.try_recv() {
             let frame: Value = serde_json::from_slice(&bytes).unwrap();
             let event = &frame["event"];
             seen.push((
@@ -223,16 +263,35 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_does_not_read_is_dropped_and_others_are_not() {
+    fn c30_d28_what_waits_for_a_socket_is_bounded_by_bytes_and_others_are_not_held_up() {
         let mut feed = Feed::default();
         let (hello, resync) = (Event::hello("c", "k", 1), Event::resync("c", 1, 1));
-        let stuck = feed.attach(Dialect::Cumulative, &hello, None, &resync);
-        for n in 0..OUTBOX + 10 {
-            let mut quick = feed.attach(Dialect::Incremental, &hello, None, &resync);
-            feed.publish(&event(n));
-            assert_eq!(kinds_and_seqs(&mut quick).len(), 2);
+        let mut stuck = feed.attach(Dialect::Cumulative, &hello, None, &resync);
+        let mut quick = feed.attach(Dialect::Incremental, &hello, None, &resync);
+        let text = "x".repeat(OUTBOX_BYTES / 8);
+        for n in 0..10 {
+            feed.publish(&Frame::Same(Event::log(&format!("l{n}"), "info", &text, &Value::Null)));
+            assert!(kinds_and_seqs(&mut quick).len() <= 2);
         }
-        assert_eq!(feed.watchers(), 0);
-        drop(stuck);
+        assert_eq!(feed.watchers(), 1);
+        let waited = kinds_and_seqs(&mut stuck);
+        assert_eq!(waited.last(), Some(&("log".to_owned(), 7)), "what waited is still sent");
+    }
+
+    #[test]
+    fn a_frame_is_encoded_once_for_all_sockets_of_a_dialect() {
+        let mut feed = Feed::default();
+        let (hello, resync) = (Event::hello("c", "k", 1), Event::resync("c", 1, 1));
+        let mut sockets: Vec<Inbox> =
+            (0..3).map(|_| feed.attach(Dialect::Incremental, &hello, None, &resync)).collect();
+        feed.publish(&event(1));
+        let places: Vec<*const u8> = sockets
+            .iter_mut()
+            .filter_map(|socket| {
+                socket.try_recv();
+                socket.try_recv().map(|bytes| bytes.as_ptr())
+            })
+            .collect();
+        assert_eq!(places, [places[0]; 3], "the same bytes, not equal ones");
     }
 }

@@ -253,19 +253,15 @@ pub fn is_ping(text: &str) -> bool {
     is(message.get("type")) || wrapped
 }
 
-/// What frames of a model say about where they come from (decision 42).
+/// What frames of a model say about where they come from (decision 42); `sent` are the parameters of the call.
 #[must_use]
-pub fn attribution(runtime: &EffectiveProfile, model: &str) -> Map<String, Value> {
-    let mut metadata = Map::new();
+pub fn attribution(
+    runtime: &EffectiveProfile,
+    model: &str,
+    sent: Map<String, Value>,
+) -> Map<String, Value> {
+    let mut metadata = sent;
     metadata.insert("model".into(), model.into());
-    for (key, setting) in [("temperature", "ai-temperature"), ("topP", "ai-top-p")] {
-        if let Some(value) = runtime.settings.get(setting) {
-            metadata.insert(key.into(), value);
-        }
-    }
-    if let Some(value) = runtime.settings.get("ai-max-response-tokens") {
-        metadata.insert("maxTokens".into(), value);
-    }
     metadata.insert("runtimeKey".into(), runtime.runtime_key.as_str().into());
     metadata.insert("registry".into(), runtime.registry.as_str().into());
     metadata.insert("profileVersion".into(), runtime.version.into());

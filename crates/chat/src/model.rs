@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use collodi_profiles::json::Object;
 use collodi_profiles::profile::resolve::EffectiveProfile;
+use collodi_profiles::settings::Settings;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +116,12 @@ pub trait Model: Send + Sync {
 
     /// The wire format, as it is stored: what one provider wrote is replayed to the same only.
     fn provider(&self) -> &'static str;
+
+    /// What a call under these settings is sent with, as frames say it: `temperature`, `topP`, `maxTokens`.
+    fn sent(&self, settings: &Settings) -> Object {
+        let _ = settings;
+        Object::new()
+    }
 
     /// Calls it. The stream ends after `Done` or the first error; one that just ends is a failed call.
     fn call(&self, call: Call) -> BoxStream<'static, Result<Event, ModelError>>;

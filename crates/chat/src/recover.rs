@@ -71,6 +71,7 @@ pub fn close_interrupted(
         at_ms: now_ms,
         layout: turn.layout.clone(),
         data: turn.data.clone(),
+        metadata: turn.metadata.clone(),
     });
     writes.push(Write::Turn(Box::new(turn)));
     record.seq = seq;

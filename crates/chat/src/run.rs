@@ -25,14 +25,16 @@ pub const PAUSE: Duration = Duration::from_secs(30);
 /// What the owner hears of a run.
 #[derive(Debug)]
 pub enum Progress {
-    /// A model is called; its name and wire format.
-    Called { model: String, provider: &'static str },
+    /// A model is called; its name, its wire format, and what the call is sent with.
+    Called { model: String, provider: &'static str, sent: Object },
     /// More text.
     Text(String),
     /// It thinks.
     Thinking(Thinking),
     /// It asks for a tool.
     ToolCalled(Arc<Block>),
+    /// Tokens as far as they are known.
+    Counted(Usage),
     /// The call of the model is over, well.
     Answered { stop_reason: Option<String>, usage: Option<Usage> },
     /// A middleware did something.
@@ -182,7 +184,8 @@ async fn run(
         Err(error) => {
             // Said like any other failure of the model, so that a client has a message to close (chapter 40 §4.4).
             let model = runtime.settings.text("ai-engine").unwrap_or_default();
-            reporter.send(Progress::Called { model, provider: "" }).await;
+            let sent = Object::new();
+            reporter.send(Progress::Called { model, provider: "", sent }).await;
             return Err(error);
         }
     };
@@ -231,7 +234,8 @@ async fn call_model(
     reporter.reached(Phase::PreInference, turn).await;
     let (model, provider) = (composed.model.name(), composed.model.provider());
     reporter.notices(prepared?).await;
-    reporter.send(Progress::Called { model, provider }).await;
+    let sent = composed.model.sent(&runtime.settings);
+    reporter.send(Progress::Called { model, provider, sent }).await;
 
     let call = Call {
         runtime: runtime.clone(),
@@ -252,7 +256,10 @@ async fn call_model(
             Some(Ok(Event::Thinking(thinking))) => {
                 reporter.send(Progress::Thinking(thinking)).await;
             }
-            Some(Ok(Event::Usage(known))) => usage = Some(known),
+            Some(Ok(Event::Usage(known))) => {
+                usage = Some(known);
+                reporter.send(Progress::Counted(known)).await;
+            }
             Some(Ok(Event::Block(block))) => {
                 let block = Arc::new(named(block, &turn.blocks, &new, new_id));
                 if block.kind == Kind::ToolCall {

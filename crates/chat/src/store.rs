@@ -169,7 +169,14 @@ pub enum Write {
     /// A turn began or changed.
     Turn(Box<TurnRecord>),
     /// A snapshot of a turn.
-    Snapshot { ordinal: u64, phase: Phase, at_ms: i64, layout: Layout, data: Object },
+    Snapshot {
+        ordinal: u64,
+        phase: Phase,
+        at_ms: i64,
+        layout: Layout,
+        data: Object,
+        metadata: Object,
+    },
     /// An entity as it is now; text that was appended to it before is part of it.
     Entity(Arc<Entity>),
     /// More text of a message that grows.
@@ -224,6 +231,8 @@ pub struct TurnSnapshot {
     pub blocks: Vec<Block>,
     /// The turn's data at that moment.
     pub data: Object,
+    /// What was known of how it was made at that moment (D36).
+    pub metadata: Object,
     /// The turn.
     pub turn: TurnRecord,
 }
@@ -245,13 +254,22 @@ pub struct Unfinished {
     pub streaming: Vec<(Entity, String)>,
 }
 
+/// A place in the list of conversations; it stays a place when its conversation is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListPlace {
+    /// Of the conversation there.
+    pub conv_id: String,
+    /// Of the conversation there.
+    pub last_activity_ms: i64,
+}
+
 /// A page of the list of conversations.
 #[derive(Debug, Clone, Default)]
 pub struct ConversationFilter {
     /// In title or id, compared in lower case; empty is no filter.
     pub text: String,
-    /// Ordered behind this conversation; empty is from the start.
-    pub after: String,
+    /// Ordered behind this place; the default is from the start.
+    pub after: ListPlace,
     /// At most so many.
     pub limit: usize,
 }

@@ -77,8 +77,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     let address = config.address()?;
     let access = access(&config, address)?;
     let keys = std::mem::take(&mut config.keys);
-    let providers = Providers::new(config.settings.clone(), keys, local, pace)
-        .map_err(|e| anyhow!("set up providers: {e}"))?;
+    let providers = Providers::new(config.settings.clone(), keys, local, pace);
     let model = providers.describe();
     let store = Arc::new(SqliteChats::open(&chat_path)?);
     let outside = Outside {

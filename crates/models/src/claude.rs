@@ -23,7 +23,7 @@ pub fn encode(call: &Call) -> Result<Value, ModelError> {
     let mut body = json!({
         "model": settings.text("ai-engine").unwrap_or_default(),
         "messages": messages,
-        "max_tokens": MAX_TOKENS + thinking_budget(settings).unwrap_or(0),
+        "max_tokens": max_tokens(settings),
         "stream": true,
     });
     let mut put = |key: &str, value: Option<Value>| {
@@ -91,6 +91,11 @@ fn sampling(
         return Err(ModelError::new("settings", text));
     }
     Ok((temperature, top_p))
+}
+
+/// Tokens of an answer when nobody says: thinking has to fit in, too.
+pub(crate) fn max_tokens(settings: &Settings) -> u64 {
+    MAX_TOKENS + thinking_budget(settings).unwrap_or(0)
 }
 
 fn thinking_budget(settings: &Settings) -> Option<u64> {

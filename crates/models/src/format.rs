@@ -105,6 +105,35 @@ impl Format {
         }
     }
 
+    /// The parameters of a call as frames say them (chapter 30 §2.4).
+    #[must_use]
+    pub fn sent(self, settings: &Settings) -> Map<String, Value> {
+        let mut sent = Map::new();
+        let mut put = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                sent.insert(name.into(), value);
+            }
+        };
+        let is_one = |value: &Value| value.as_f64().is_some_and(|n| (n - 1.0).abs() < f64::EPSILON);
+        let temperature = either(settings, "inference-temperature", "ai-temperature");
+        let top_p = either(settings, "inference-top-p", "ai-top-p");
+        let most = either(settings, "inference-max-response-tokens", "ai-max-response-tokens");
+        match self {
+            Self::Responses => {}
+            Self::Claude => {
+                put("temperature", temperature.filter(|n| !is_one(n)));
+                put("topP", top_p.filter(|n| !is_one(n)));
+                put("maxTokens", most.or_else(|| Some(claude::max_tokens(settings).into())));
+            }
+            Self::OpenAi | Self::Gemini => {
+                put("temperature", temperature);
+                put("topP", top_p);
+                put("maxTokens", most);
+            }
+        }
+        sent
+    }
+
     /// Reads one answer.
     #[must_use]
     pub fn decoder(self) -> Box<dyn Decoder> {

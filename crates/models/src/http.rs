@@ -2,9 +2,11 @@
 //! measured on bytes, so that heartbeats count (INF-6).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use collodi_chat::model::{Call, Event, Model, ModelError};
+use collodi_profiles::json::Object;
 use collodi_profiles::settings::Settings;
 use collodi_profiles::settings::url::check_provider_address;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -24,41 +26,45 @@ const REFUSAL: usize = 64 * 1024;
 const RETRIES: u32 = 2;
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
-/// The HTTP clients of a process. Redirects are refused: a provider has one address.
+/// The HTTP clients of a process, made when a provider is first called: reading the certificates of the system takes
+/// longer than everything else at a start. Redirects are refused: a provider has one address.
+#[derive(Default)]
 pub struct Clients {
-    trusted: reqwest::Client,
-    guarded: reqwest::Client,
+    /// Lets profiles name local providers.
+    allow_local: bool,
+    trusted: OnceLock<Option<reqwest::Client>>,
+    guarded: OnceLock<Option<reqwest::Client>>,
 }
 
 impl Clients {
     /// One for the operator's addresses, one for profiles', which connects to public addresses only.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new(allow_local: bool) -> Result<Self, String> {
-        let builder = || {
-            reqwest::Client::builder()
-                .connect_timeout(CONNECT)
-                .redirect(reqwest::redirect::Policy::none())
-                .tcp_nodelay(true)
-                .no_proxy()
-        };
-        let trusted = builder().build().map_err(|e| e.to_string())?;
-        let guarded = if allow_local {
-            trusted.clone()
-        } else {
-            builder()
-                .https_only(true)
-                .dns_resolver(PublicOnly)
-                .build()
-                .map_err(|e| e.to_string())?
-        };
-        Ok(Self { trusted, guarded })
+    #[must_use]
+    pub fn new(allow_local: bool) -> Self {
+        Self { allow_local, ..Self::default() }
     }
 
-    pub(crate) fn for_url(&self, from_operator: bool) -> reqwest::Client {
-        if from_operator { self.trusted.clone() } else { self.guarded.clone() }
+    pub(crate) fn for_url(&self, from_operator: bool) -> Result<reqwest::Client, ModelError> {
+        let client = if from_operator || self.allow_local {
+            self.trusted.get_or_init(|| made(builder()))
+        } else {
+            let guarded = || builder().https_only(true).dns_resolver(PublicOnly);
+            self.guarded.get_or_init(|| made(guarded()))
+        };
+        let broken = || ModelError::new("tls", "the server cannot set up connections to providers");
+        client.clone().ok_or_else(broken)
     }
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .redirect(reqwest::redirect::Policy::none())
+        .tcp_nodelay(true)
+        .no_proxy()
+}
+
+fn made(builder: reqwest::ClientBuilder) -> Option<reqwest::Client> {
+    builder.build().inspect_err(|error| tracing::error!(%error, "no TLS client can be made")).ok()
 }
 
 /// Resolves names to public addresses; a name that has a local one is refused as a whole, and the connection goes to an
@@ -143,6 +149,10 @@ impl Model for Remote {
 
     fn provider(&self) -> &'static str {
         self.format.name()
+    }
+
+    fn sent(&self, settings: &Settings) -> Object {
+        self.format.sent(settings)
     }
 
     fn call(&self, call: Call) -> BoxStream<'static, Result<Event, ModelError>> {

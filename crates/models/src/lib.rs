@@ -67,19 +67,12 @@ pub struct Providers {
 impl Providers {
     /// Takes the operator's settings and keys. `allow_local` lets profiles name providers in the local network;
     /// `demo_pace` is the time between two words of the demo model.
-    ///
-    /// # Errors
-    /// When no TLS client can be made.
-    pub fn new(
-        operator: Settings,
-        keys: Keys,
-        allow_local: bool,
-        demo_pace: Duration,
-    ) -> Result<Self, String> {
+    #[must_use]
+    pub fn new(operator: Settings, keys: Keys, allow_local: bool, demo_pace: Duration) -> Self {
         let asked = operator.text("ai-api-type").as_deref() == Some(DEMO);
         let is_demo = asked || (keys.is_empty() && operator.summary().is_empty());
-        let clients = http::Clients::new(allow_local)?;
-        Ok(Self { operator, keys, allow_local, is_demo, demo_pace, clients })
+        let clients = http::Clients::new(allow_local);
+        Self { operator, keys, allow_local, is_demo, demo_pace, clients }
     }
 
     /// Whether the demo model answers everything (decision 39).
@@ -133,7 +126,7 @@ impl Providers {
             let text = format!("missing API key {}", format.key_name());
             return Err(ModelError::new("missing_key", text));
         }
-        let client = self.clients.for_url(from_operator);
+        let client = self.clients.for_url(from_operator)?;
         Ok(Arc::new(http::Remote::new(client, format, &base_url, key, &runtime.settings)))
     }
 }

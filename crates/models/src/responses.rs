@@ -212,10 +212,10 @@ impl Decoder for Answer {
         if self.thinking {
             events.push(Event::Thinking(Thinking::Ended));
         }
+        events.extend(self.usage.map(Event::Usage));
         if !self.summary.is_empty() {
             events.push(Event::Thinking(Thinking::Summary(self.summary)));
         }
-        events.extend(self.usage.map(Event::Usage));
         events.push(Event::Done { stop_reason: self.stop_reason });
         Ok(events)
     }

@@ -258,8 +258,8 @@ fn rows(connection: &Connection, sql: &str, limits: Limits) -> rusqlite::Result<
     if !alone || !statement.readonly() || !begins_as_a_query(sql) {
         return Ok(REFUSED.into());
     }
+    let times: Vec<bool> = statement.columns().map(|c| is_time(c.decl_type())).collect();
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
-    let count = columns.len();
     let mut output = Output::new(limits);
     output.line(&columns);
     let mut rows = statement.query([])?;
@@ -269,9 +269,10 @@ fn rows(connection: &Connection, sql: &str, limits: Limits) -> rusqlite::Result<
             output.more_left = true;
             break;
         }
-        let mut cells = Vec::with_capacity(count);
-        for column in 0..count {
-            cells.push(cell(row.get_ref(column)?));
+        let mut cells = Vec::with_capacity(times.len());
+        for (column, is_time) in times.iter().enumerate() {
+            let text = cell(row.get_ref(column)?);
+            cells.push(if *is_time { rfc3339(text) } else { text });
         }
         output.line(&cells);
         taken += 1;
@@ -289,6 +290,22 @@ fn begins_as_a_query(sql: &str) -> bool {
         word.to_ascii_uppercase().as_str(),
         "SELECT" | "WITH" | "EXPLAIN" | "VALUES" | "PRAGMA"
     )
+}
+
+fn is_time(declared: Option<&str>) -> bool {
+    declared.is_some_and(|kind| {
+        ["timestamp", "datetime", "date"].iter().any(|time| kind.eq_ignore_ascii_case(time))
+    })
+}
+
+/// `2026-01-02 03:04:05` as a point in time; other texts stay as they are.
+fn rfc3339(text: String) -> String {
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    match shape.as_str() {
+        "0000-00-00" => format!("{text}T00:00:00Z"),
+        "0000-00-00 00:00:00" | "0000-00-00T00:00:00" => format!("{}Z", text.replace(' ', "T")),
+        _ => text,
+    }
 }
 
 fn cell(value: ValueRef<'_>) -> String {

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use collodi_chat::store::ConversationFilter;
+use collodi_chat::store::{ConversationFilter, ListPlace};
 use http::header::{HeaderValue, LINK};
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -73,7 +73,7 @@ async fn list(app: &App, parts: &Parts) -> Result<Response, Failure> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let filter = ConversationFilter {
         text: query.get("q").unwrap_or_default().to_owned(),
-        after: query.get("after").unwrap_or_default().to_owned(),
+        after: query.get("after").map(place).transpose()?.unwrap_or_default(),
         limit: limit + 1,
     };
     let mut found = app.conversations.list(filter).await.map_err(|error| {
@@ -93,7 +93,8 @@ async fn list(app: &App, parts: &Parts) -> Result<Response, Failure> {
         .collect();
     let mut response = json_value(StatusCode::OK, &items.into());
     if let Some(last) = found.last().filter(|_| more) {
-        let encoded: String = last.conv_id.bytes().map(encode).collect();
+        let place = format!("{}.{}", last.last_activity_ms, last.conv_id);
+        let encoded: String = place.bytes().map(encode).collect();
         let link = format!(
             "<{}{PREFIX}?limit={limit}&q={}&after={encoded}>; rel=\"next\"",
             app.mount.root,
@@ -104,6 +105,13 @@ async fn list(app: &App, parts: &Parts) -> Result<Response, Failure> {
         }
     }
     Ok(response)
+}
+
+/// The time of its last activity, a dot, and the id of a conversation, as the link to the next page has them.
+fn place(text: &str) -> Result<ListPlace, Failure> {
+    let (time, conv_id) = text.split_once('.').ok_or_else(Failure::bad_request)?;
+    let last_activity_ms = time.parse().map_err(|_| Failure::bad_request())?;
+    Ok(ListPlace { conv_id: conv_id.to_owned(), last_activity_ms })
 }
 
 fn encode(byte: u8) -> String {

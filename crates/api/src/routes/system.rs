@@ -86,8 +86,8 @@ pub(crate) fn app_config(app: &App, method: &Method) -> Result<Response, Failure
 /// The start page, until the web application takes its place. Unknown paths are 404 below the API and the page
 /// elsewhere, as the contract has it for its single-page client.
 pub(crate) fn page(path: &str, method: &Method) -> Result<Response, Failure> {
-    let api = path == "/api" || path.starts_with("/api/");
-    if api || method != Method::GET {
+    let is_file = ["/api/", "/static/", "/assets/"].iter().any(|folder| path.starts_with(folder));
+    if is_file || path == "/api" || method != Method::GET {
         return Err(Failure::no_page());
     }
     Ok(Html(PAGE).into_response())

@@ -125,7 +125,7 @@ impl Setup {
             bootstrap(&registry).await;
         }
         let settings = Settings::default();
-        let models = Providers::new(settings, Keys::default(), false, Duration::ZERO).unwrap();
+        let models = Providers::new(settings, Keys::default(), false, Duration::ZERO);
         let ids = AtomicU64::new(0);
         let now = clock.clone();
         let chats = SqliteChats::open(&folder.path().join("chat.db")).unwrap();

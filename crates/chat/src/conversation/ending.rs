@@ -91,6 +91,7 @@ impl Conversation {
             at_ms: now,
             layout: turn.layout.clone(),
             data: turn.data.clone(),
+            metadata: turn.metadata.clone(),
         });
     }
 
@@ -108,7 +109,8 @@ impl Conversation {
         let reason = stop_word(error);
         let new_id = self.shared.outside.new_id.clone();
         let Some(running) = &mut self.running else { return };
-        let partial = running.answer.as_ref().map(|answer| answer.text.clone()).unwrap_or_default();
+        let partial = running.answer.as_ref().map(|answer| answer.text.clone());
+        let partial = partial.unwrap_or_else(|| std::mem::take(&mut running.unplaced));
         if !partial.is_empty() {
             running.blocks.push(Arc::new(Block::text(new_id(), Kind::LlmText, &partial)));
         }
@@ -194,7 +196,7 @@ impl Conversation {
     async fn next_prompt(&mut self) {
         while let Some(prompt) = self.queue.pop_front() {
             let key = prompt.idempotency_key.clone();
-            if self.shared.stop.is_cancelled() {
+            if self.shared.drain.is_cancelled() {
                 self.mark(&key, State::Failed(None, "the server is stopping".into()));
                 continue;
             }

@@ -30,8 +30,8 @@ const COALESCE: Duration = Duration::from_millis(25);
 const ANNOUNCE: Duration = Duration::from_millis(250);
 /// Text of a growing message is stored at most this often, unless so many bytes have gathered: what is lost when the
 /// process dies, against what is written for it.
-const STORE: Duration = Duration::from_secs(1);
-const STORE_BYTES: usize = 16 * 1024;
+const STORE: Duration = Duration::from_secs(2);
+const STORE_BYTES: usize = 64 * 1024;
 
 /// A message that grows.
 pub(super) struct Stream {
@@ -90,6 +90,8 @@ pub(super) struct Running {
     pub(super) metadata: Map<String, Value>,
     pub(super) answer: Option<Stream>,
     pub(super) thinking: Option<Stream>,
+    /// Text of an answer that is complete, until the run reports it as a block.
+    pub(super) unplaced: String,
     called_ms: i64,
     notices: usize,
     pub(super) usage: Option<Usage>,
@@ -121,6 +123,7 @@ impl Running {
             metadata: Map::new(),
             answer: None,
             thinking: None,
+            unplaced: String::new(),
             notices: 0,
             usage: None,
             stop_reason: None,
@@ -275,8 +278,13 @@ impl Conversation {
             return;
         }
         match progress {
-            Progress::Called { model, provider } => self.called(&model, provider),
+            Progress::Called { model, provider, sent } => self.called(&model, provider, sent),
             Progress::Text(text) => self.said(Voice::Assistant, &text),
+            Progress::Counted(usage) => {
+                if let Some(running) = &mut self.running {
+                    running.usage = Some(usage);
+                }
+            }
             Progress::Thinking(thinking) => self.thought(thinking),
             Progress::ToolCalled(call) => self.tool_called(call),
             Progress::Answered { stop_reason, usage } => {
@@ -294,10 +302,10 @@ impl Conversation {
         self.reserve_numbers();
     }
 
-    fn called(&mut self, model: &str, provider: &'static str) {
+    fn called(&mut self, model: &str, provider: &'static str, sent: Object) {
         let (id, now) = (self.new_id(), self.now());
         let Some(running) = &mut self.running else { return };
-        running.metadata = frame::attribution(&running.runtime, model);
+        running.metadata = frame::attribution(&running.runtime, model, sent);
         running.called_ms = now;
         running.turn.metadata.insert(keys::MODEL.into(), model.into());
         if !provider.is_empty() {
@@ -329,7 +337,10 @@ impl Conversation {
         else {
             return;
         };
-        let metadata = Value::Object(running.metadata.clone());
+        let mut metadata = Value::Object(running.metadata.clone());
+        if let (Thinking::Summary(_), Some(usage)) = (&thinking, &running.usage) {
+            metadata["usage"] = json!(usage);
+        }
         match thinking {
             Thinking::Started => {
                 if let Some(open) = &mut running.thinking {
@@ -468,6 +479,7 @@ impl Conversation {
         let Some(running) = &mut self.running else { return };
         let Some(answer) = running.answer.take() else { return };
         frame::add_outcome(&mut running.metadata, stop_reason, usage, now - running.called_ms);
+        running.unplaced.clone_from(&answer.text);
         let metadata = Value::Object(running.metadata.clone());
         self.emit(Frame::Same(Event::llm_final(&answer.id, &answer.text, metadata)));
         if !answer.text.is_empty() {
@@ -509,7 +521,8 @@ impl Conversation {
         self.flush();
         let Some(running) = &mut self.running else { return };
         let entity_id = call.get("id").to_owned();
-        let input = call.payload.get("args").filter(|args| args.is_object()).cloned();
+        let args = call.payload.get("args").and_then(Value::as_object);
+        let input = args.filter(|args| !args.is_empty()).cloned().map(Value::Object);
         let card = Card { name: call.get("name").to_owned(), input: input.unwrap_or(Value::Null) };
         let (name, input) = (card.name.clone(), card.input.clone());
         running.cards.insert(entity_id.clone(), card);
@@ -528,7 +541,14 @@ impl Conversation {
 
     fn tool_ended(&mut self, call: &Block, result: &Arc<Block>) {
         let Some(running) = &mut self.running else { return };
+        // Stored at once: what the user sees of it now must be there after a crash, too.
         running.results.push(result.clone());
+        let results = running.results.clone();
+        self.append(&results);
+        if let Some(running) = &mut self.running {
+            running.turn.layout = Layout::of(&[&running.blocks[..], &results].concat());
+            self.batch.push(Write::Turn(Box::new(running.turn.clone())));
+        }
         self.close_card(call.get("id"), result);
     }
 
@@ -567,15 +587,18 @@ impl Conversation {
         running.turn.layout = layout.clone();
         running.turn.data.clone_from(&data);
         match phase {
-            Phase::PostInference => running.announced.clear(),
+            Phase::PostInference => {
+                running.announced.clear();
+                running.unplaced.clear();
+            }
             Phase::PostTools => running.results.clear(),
             Phase::PreInference | Phase::Final => {}
         }
         running.blocks = blocks;
         running.data.clone_from(&data);
-        let ordinal = running.turn.ordinal;
+        let (ordinal, metadata) = (running.turn.ordinal, running.turn.metadata.clone());
         self.batch.push(Write::Turn(Box::new(running.turn.clone())));
-        self.batch.push(Write::Snapshot { ordinal, phase, at_ms, layout, data });
+        self.batch.push(Write::Snapshot { ordinal, phase, at_ms, layout, data, metadata });
     }
 
     fn paused(
@@ -618,6 +641,11 @@ impl Conversation {
 
     /// Sets an entity and announces it. The announcement has a number of its own, which is the entity's version.
     pub(super) fn project(&mut self, id: &str, kind: &str, props: Value, to: To) {
+        if to == To::All && self.staged.is_none() {
+            // A timeline of this version has all text that was sent before it.
+            self.store_stream(Voice::Thinking);
+            self.store_stream(Voice::Assistant);
+        }
         let (version, now) = (self.next_seq(), self.now());
         let (created_at_ms, place) = *self.entities.entry(id.to_owned()).or_insert((now, version));
         let entity = Entity {

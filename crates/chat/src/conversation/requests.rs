@@ -68,7 +68,7 @@ impl Conversation {
             }
             return Ok(self.replay(&prompt.idempotency_key, &record));
         }
-        if self.shared.stop.is_cancelled() || self.deleted {
+        if self.shared.drain.is_cancelled() || self.deleted {
             return Err(Refused::Unavailable);
         }
         let key = prompt.idempotency_key.clone();

@@ -61,7 +61,7 @@ fn recorded_answers_come_out_whole_and_in_order() {
             {"reasoning": {"encrypted_content": "enc-1"}, "id": "rs_1",
                 "metadata": opaque("openai-responses", &Value::Null)},
             called_as("call_1", &json!({"a": 2, "b": 3, "op": "add"})),
-            {"summary": "I think."}, usage, {"done": null}]),
+            usage, {"summary": "I think."}, {"done": null}]),
         json!([{"says": "It "}, {"says": "is 5."}, llm_text("msg_1", "It is 5."), usage, {"done": null}]),
         json!([broke]),
         json!([{"says": "Back."}, llm_text("msg_1", "Back."), usage, {"done": null}]),

@@ -360,7 +360,8 @@ fn read_snapshots(
             turn.state = TurnState::Completed;
         }
         let (ordinal, phase, data) = (turn.ordinal, phases[rank], turn.data.clone());
-        snapshots.push(Write::Snapshot { ordinal, phase, at_ms, layout, data });
+        let metadata = turn.metadata.clone();
+        snapshots.push(Write::Snapshot { ordinal, phase, at_ms, layout, data, metadata });
     }
     Ok(snapshots)
 }

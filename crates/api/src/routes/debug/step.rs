@@ -77,6 +77,6 @@ pub(super) async fn go_on(app: &App, parts: &Parts, body: Body) -> Result<Respon
     let pause = json!({"pause_id": pause.id, "phase": pause.phase, "summary": pause.summary,
         "deadline_ms": pause.deadline_ms, "session_id": pause.session_id,
         "inference_id": pause.inference_id, "turn_id": pause.turn_id, "conv_id": pause.conv_id,
-        "extra": pause.extra});
+        "extra": if pause.extra.is_null() { json!({}) } else { pause.extra }});
     Ok(json_value(StatusCode::OK, &json!({"ok": true, "pause": pause})))
 }

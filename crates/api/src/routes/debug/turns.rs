@@ -107,7 +107,7 @@ pub(super) async fn detail(app: &App, path: &str) -> Result<Response, Failure> {
 fn document(snapshot: &TurnSnapshot) -> Value {
     let turn = &snapshot.turn;
     let made_under = &turn.attribution;
-    let mut metadata = turn.metadata.clone();
+    let mut metadata = snapshot.metadata.clone();
     metadata.insert(keys::SESSION.into(), turn.session_id.as_str().into());
     metadata.insert(keys::INFERENCE.into(), turn.inference_id.as_str().into());
     let mut runtime = json!({"runtime_key": made_under.runtime_key});

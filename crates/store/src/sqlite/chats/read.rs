@@ -297,18 +297,25 @@ pub(super) fn conversations(
 ) -> rusqlite::Result<Vec<ConversationRecord>> {
     let sql = format!(
         "SELECT {CONVERSATION} FROM conversations c \
-         WHERE (?1 = '' OR instr(lower(c.title), ?1) > 0 OR instr(lower(c.conv_id), ?1) > 0) \
-         AND (?2 = '' OR (-c.last_activity_ms, c.conv_id) > \
-              (SELECT -a.last_activity_ms, a.conv_id FROM conversations a WHERE a.conv_id = ?2)) \
-         ORDER BY c.last_activity_ms DESC, c.conv_id LIMIT ?3"
+         WHERE (?1 = '' OR c.last_activity_ms < ?2 OR (c.last_activity_ms = ?2 AND c.conv_id > ?1)) \
+         ORDER BY c.last_activity_ms DESC, c.conv_id"
     );
-    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached(&sql)?
-        .query_map(params![filter.text.to_lowercase(), filter.after, limit], |row| {
-            conversation(row).map(|(_, record)| record)
-        })?
-        .collect()
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![filter.after.conv_id, filter.after.last_activity_ms])?;
+    // Compared here, because SQLite knows the lower case of ASCII only.
+    let wanted = filter.text.to_lowercase();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (_, record) = conversation(row)?;
+        let is_wanted = |text: &str| text.to_lowercase().contains(&wanted);
+        if wanted.is_empty() || is_wanted(&record.title) || is_wanted(&record.conv_id) {
+            found.push(record);
+            if found.len() == filter.limit {
+                break;
+            }
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn turns(
@@ -332,7 +339,7 @@ pub(super) fn turns(
     }
     params.push(&limit);
     let sql = format!(
-        "SELECT c.conv_id, s.phase, s.at_ms, s.layout, s.id, c.id, {TURN} FROM snapshots s \
+        "SELECT c.conv_id, s.phase, s.at_ms, s.layout, s.id, c.id, s.metadata, {TURN} FROM snapshots s \
          JOIN conversations c ON c.id = s.conversation \
          JOIN turns t ON t.conversation = s.conversation AND t.ordinal = s.ordinal \
          WHERE {} ORDER BY s.id DESC LIMIT ?",
@@ -351,7 +358,8 @@ pub(super) fn turns(
             created_at_ms: row.get(2)?,
             blocks: known_blocks(&reading, conversation, &layout, &mut known)?,
             data: data_at(&reading, conversation, id)?,
-            turn: turn(row, 6)?,
+            metadata: json(row, 6)?,
+            turn: turn(row, 7)?,
         });
     }
     Ok(snapshots)

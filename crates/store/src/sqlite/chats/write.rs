@@ -35,8 +35,9 @@ pub(in crate::sqlite) fn apply(
             ],
         ),
         Write::Turn(record) => turn(connection, row, record),
-        Write::Snapshot { ordinal, phase, at_ms, layout, data } => {
-            snapshot(connection, row, (*ordinal, phase.as_str(), *at_ms), layout, data)
+        Write::Snapshot { ordinal, phase, at_ms, layout, data, metadata } => {
+            let taken = (*ordinal, phase.as_str(), *at_ms);
+            snapshot(connection, row, taken, layout, (data, metadata))
         }
         Write::Entity(changed) => entity(connection, row, changed),
         // The entity itself stays as it is: its version is the highest of those of its texts.
@@ -120,7 +121,7 @@ fn snapshot(
     row: Row,
     (ordinal, phase, at_ms): (u64, &str, i64),
     blocks: &Layout,
-    data: &Object,
+    (data, metadata): (&Object, &Object),
 ) -> rusqlite::Result<()> {
     let data = text(data);
     // The same as in the snapshot before: most turns carry nothing but how tools are run.
@@ -133,8 +134,9 @@ fn snapshot(
     let data = (before.flatten().as_ref() != Some(&data)).then_some(data);
     run(
         connection,
-        "INSERT INTO snapshots (conversation, ordinal, phase, at_ms, layout, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![row, signed(ordinal), phase, at_ms, layout(blocks), data],
+        "INSERT INTO snapshots (conversation, ordinal, phase, at_ms, layout, metadata, data) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![row, signed(ordinal), phase, at_ms, layout(blocks), text(metadata), data],
     )
 }
 
