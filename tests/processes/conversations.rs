@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::provider::saying;
 use crate::requests::{prompt, replayed, said, start, told};
-use crate::server::Server;
+use crate::server::{Answer, Server};
 use crate::socket::Socket;
 
 const LIST: &str = "/api/chat/conversations";
@@ -24,6 +24,32 @@ async fn talk(server: &Server, conv_id: &str) {
     let body = json!({"conv_id": conv_id, "prompt": "hi", "idempotency_key": "k"});
     assert_eq!(server.post("/chat", &body).await.status, 200);
     replayed(server, &body, "completed").await;
+}
+
+#[tokio::test]
+async fn c30_d22_a_long_timeline_comes_by_pages_and_none_is_left_out() {
+    let server = Server::start(&[]);
+    for n in 0..3 {
+        let body = json!({"conv_id": "c &", "prompt": "hi", "idempotency_key": n.to_string()});
+        server.post("/chat", &body).await;
+        replayed(&server, &body, "completed").await;
+    }
+    let all = server.get("/api/timeline?conv_id=c%20%26").await.json()["entities"].take();
+    let mut paged: Vec<Value> = Vec::new();
+    let mut next = Some("/api/timeline?conv_id=c%20%26&limit=4".to_owned());
+    while let Some(path) = next {
+        let answer = server.get(&path).await;
+        paged.splice(0..0, answer.json()["entities"].as_array().unwrap().clone());
+        next = link(&answer, "prev");
+    }
+    assert_eq!((all.as_array().unwrap().len(), &Value::from(paged)), (6, &all));
+}
+
+/// Where a link of an answer leads. The head is in lower case here; only escapes change by that, and they mean the same.
+fn link(answer: &Answer, rel: &str) -> Option<String> {
+    let line = answer.head.lines().find_map(|line| line.strip_prefix("link: <"))?;
+    assert!(line.ends_with(&format!("rel=\"{rel}\"")), "{line}");
+    line.split('>').next().map(str::to_owned)
 }
 
 async fn rename(server: &Server, conv_id: &str, title: &str) -> u16 {
@@ -46,13 +72,8 @@ async fn conversations_are_listed_newest_first_by_pages_and_by_title() {
     loop {
         let answer = server.get(&next).await;
         paged.push(answer.json()[0]["conv_id"].as_str().unwrap().to_owned());
-        let link = answer
-            .head
-            .lines()
-            .find_map(|l| l.strip_prefix("link: <")?.split('>').next().map(str::to_owned));
-        // The head is in lower case here; only escapes change by that, and they mean the same.
-        let Some(link) = link else { break };
-        next = link;
+        let Some(more) = link(&answer, "next") else { break };
+        next = more;
     }
     assert_eq!(paged, newest);
     assert_eq!(rename(&server, "b", "  Tea for two ").await, 200);

@@ -1,6 +1,7 @@
 //! What requests carry: JSON bodies, queries, cookies, conditions. Everything that cannot be read is a clear 4xx.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -161,6 +162,21 @@ pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
         }
     }
     String::from_utf8(bytes).ok().map(Cow::from)
+}
+
+/// Encodes everything but unreserved characters (RFC 3986 §2.3), for links.
+#[must_use]
+pub fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 /// The first cookie of that name; surrounding double quotes are not part of it (chapter 20 §5.7).

@@ -111,6 +111,7 @@ fn paths() -> Value {
                 required(query("conv_id", "string", "The conversation")),
                 query("since_version", "integer", "Only entities changed after this version"),
                 query("limit", "integer", "Most entities; 5000 when absent"),
+                query("before", "integer", "Of a link with rel=prev: the page before the newest"),
             ], None, &[(200, "The snapshot", reference("Timeline")), (400, "", failure())])},
         "/api/chat/release": {"get": operation("getRelease", "What this server is", &[], None, &[(200, "The release", reference("Release"))])},
         "/healthz": {"get": operation("getHealth", "Whether the process answers", &[], None, &[(200, "It does", reference("Health"))])},

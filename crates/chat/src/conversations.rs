@@ -17,13 +17,24 @@ use crate::conversation::{
 };
 use crate::feed::{Held, Inbox};
 use crate::recover::close_interrupted;
-use crate::store::{ChatStore, ConversationFilter, ConversationRecord, TurnFilter, TurnSnapshot};
+use crate::store::{
+    ChatStore, ConversationFilter, ConversationRecord, TimelineRange, TurnFilter, TurnSnapshot,
+};
 use crate::timeline;
 
 /// Most conversations that a process holds in memory at once.
 pub const MAX_CONVERSATIONS: usize = 10_000;
 /// Those that were not used for long are forgotten when so many more have come.
 const SWEEP: usize = 256;
+
+/// A timeline as it is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The JSON text.
+    pub text: String,
+    /// Where the page before this one ends, if there is one.
+    pub older: Option<u64>,
+}
 
 #[derive(Clone)]
 struct Owner {
@@ -142,17 +153,16 @@ impl Conversations {
     pub async fn timeline(
         &self,
         conv_id: &str,
-        since: u64,
-        limit: usize,
-    ) -> Result<String, StoreError> {
+        range: TimelineRange,
+    ) -> Result<Snapshot, StoreError> {
         // Everything that a socket has seen must be in it. A conversation in which nothing runs is stored.
         if self.is_running(conv_id) || self.store().backlog() > 0 {
             self.ask_present(conv_id, Mail::Settle).await;
         }
         let id = conv_id.to_owned();
         let store = self.store().clone();
-        let page = blocking(store, move |store| store.timeline(&id, since, limit)).await?;
-        Ok(timeline::snapshot(conv_id, &page, self.now_ms()))
+        let page = blocking(store, move |store| store.timeline(&id, range)).await?;
+        Ok(Snapshot { text: timeline::snapshot(conv_id, &page, self.now_ms()), older: page.older })
     }
 
     /// Stops the run of a conversation, also before its first token.

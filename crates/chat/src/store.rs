@@ -192,11 +192,32 @@ pub enum Write {
 /// Says when a batch is durable, or why it is not.
 pub type Receipt = oneshot::Receiver<Result<(), StoreError>>;
 
+/// Which entities of a timeline are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimelineRange {
+    /// What changed after this version; 0 is everything.
+    pub since: u64,
+    /// Of everything, what stands before this place; for the pages behind the newest one.
+    pub before: Option<u64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl TimelineRange {
+    /// The newest entities.
+    #[must_use]
+    pub fn newest(limit: usize) -> Self {
+        Self { since: 0, before: None, limit }
+    }
+}
+
 /// A page of a timeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TimelinePage {
     /// The version that a client may go on from.
     pub version: u64,
+    /// The place of the first entity, when older ones were left out of a full read.
+    pub older: Option<u64>,
     /// Entities as JSON texts, in their order.
     pub entities: Vec<String>,
 }
@@ -315,8 +336,7 @@ pub trait ChatStore: Send + Sync {
     ///
     /// # Errors
     /// When the database cannot be read.
-    fn timeline(&self, conv_id: &str, since: u64, limit: usize)
-    -> Result<TimelinePage, StoreError>;
+    fn timeline(&self, conv_id: &str, range: TimelineRange) -> Result<TimelinePage, StoreError>;
 
     /// Snapshots of turns, newest first; blocks.
     ///

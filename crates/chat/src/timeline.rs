@@ -115,7 +115,7 @@ mod tests {
             place: 2,
         };
         let text = serde_json::to_string(&entity).unwrap();
-        let page = TimelinePage { version: 6, entities: vec![text.clone()] };
+        let page = TimelinePage { version: 6, older: None, entities: vec![text.clone()] };
         let read: Value = serde_json::from_str(&snapshot("c\"", &page, 200)).unwrap();
         assert_eq!(
             read,

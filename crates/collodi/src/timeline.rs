@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
+use collodi_chat::store::TimelineRange;
 use collodi_store::SqliteChats;
 use collodi_store::sqlite::chats::{ChatReader, EntityFilter, EntityRow};
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ fn snapshot(matches: &ArgMatches) -> Result<Row> {
     let conv_id = required(matches, "conv-id")?;
     let since = u64::try_from(number(matches, "since-version")).unwrap_or(0);
     let limit = usize::try_from(number(matches, "limit")).unwrap_or(usize::MAX);
-    let page = reader(matches)?.page(conv_id, since, limit)?;
+    let page = reader(matches)?.page(conv_id, TimelineRange { since, before: None, limit })?;
     let entities: Vec<Value> = page
         .entities
         .iter()

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use collodi_chat::run::Phase;
 use collodi_chat::store::{
-    ChatStore, ConversationRecord, RequestRecord, Row, TimelinePage, TurnRecord, TurnState, Write,
+    ChatStore, ConversationRecord, RequestRecord, Row, TimelinePage, TimelineRange, TurnRecord,
+    TurnState, Write,
 };
 use collodi_chat::timeline::{Entity, message_props, tool_call_props};
 use collodi_chat::turn::{Block, Kind, Layout};
@@ -49,14 +50,14 @@ impl Database {
     }
 
     fn page(&self, conv_id: &str, since: u64, limit: usize) -> (u64, Vec<String>) {
-        let TimelinePage { version, entities } =
-            self.store().timeline(conv_id, since, limit).unwrap();
+        let range = TimelineRange { since, before: None, limit };
+        let TimelinePage { version, entities, .. } = self.store().timeline(conv_id, range).unwrap();
         let ids = entities.iter().map(|text| parsed(text)["id"].as_str().unwrap().to_owned());
         (version, ids.collect())
     }
 
     fn content(&self, conv_id: &str, id: &str) -> Option<String> {
-        let page = self.store().timeline(conv_id, 0, 1_000).unwrap();
+        let page = self.store().timeline(conv_id, TimelineRange::newest(1_000)).unwrap();
         let found = page.entities.iter().map(|text| parsed(text)).find(|e| e["id"] == id)?;
         Some(found["props"]["content"].as_str().unwrap().to_owned())
     }
@@ -195,6 +196,19 @@ fn c30_d22_a_full_page_keeps_the_newest_and_a_page_since_a_version_the_oldest() 
     assert_eq!(db.page("c", 11, 2), (11, vec![]));
     assert_eq!(db.page("c", 12, 2), (11, ids(&["m9", "m10"])), "from another life");
     assert_eq!(db.page("nobody", 0, 2), (0, vec![]));
+    // Every older page is found, and the first says that nothing is before it.
+    let (mut older, mut seen) = (None, Vec::new());
+    loop {
+        let range = TimelineRange { before: older, ..TimelineRange::newest(3) };
+        let page = db.store().timeline("c", range).unwrap();
+        let ids = page.entities.iter().map(|text| parsed(text)["id"].as_str().unwrap().to_owned());
+        seen.splice(0..0, ids);
+        older = page.older;
+        if older.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=10).map(|n| format!("m{n}")).collect::<Vec<_>>());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use collodi_chat::store::{ChatStore, TurnFilter};
+use collodi_chat::store::{ChatStore, TimelineRange, TurnFilter};
 use collodi_chat::turn::Kind;
 use collodi_store::SqliteChats;
 use collodi_store::sqlite::import::{Imported, import};
@@ -51,7 +51,7 @@ fn the_counts_match_and_every_timeline_is_what_the_reference_said() {
     assert_eq!((report.conversations, report.turns, report.closed), (2, 16, 1));
     let store = SqliteChats::open(&target).unwrap();
     for (conv_id, expected) in said()["timeline"].as_object().unwrap() {
-        let page = store.timeline(conv_id, 0, 5000).unwrap();
+        let page = store.timeline(conv_id, TimelineRange::newest(5000)).unwrap();
         let entities: Vec<Value> =
             page.entities.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
         let expected: Vec<Value> = expected["entities"]
@@ -73,7 +73,8 @@ fn the_counts_match_and_every_timeline_is_what_the_reference_said() {
         };
         assert_eq!(by_id(&entities), by_id(&expected), "{conv_id}");
         assert!(page.version < 1_000, "renumbered: {}", page.version);
-        let newest = store.timeline(conv_id, page.version - 1, 10).unwrap();
+        let since = TimelineRange { since: page.version - 1, ..TimelineRange::newest(10) };
+        let newest = store.timeline(conv_id, since).unwrap();
         assert_eq!(newest.entities.len(), 1, "{conv_id}");
     }
 }

@@ -70,6 +70,7 @@ pub(super) fn debug() -> Value {
         required(query("conv_id", "string", "The conversation")),
         query("since_version", "integer", "Only entities changed after this version"),
         query("limit", "integer", "Most entities; 5000 when absent"),
+        query("before", "integer", "Of a link with rel=prev: the page before the newest"),
     ];
     let of_turns = [
         query("conv_id", "string", "Of this conversation"),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::chat::refused;
 use super::{json, json_value};
 use crate::App;
-use crate::extract::{self, MAX_BODY, Query};
+use crate::extract::{self, MAX_BODY, Query, percent_encode};
 use crate::problem::Failure;
 
 const PREFIX: &str = "/api/chat/conversations";
@@ -94,11 +94,11 @@ async fn list(app: &App, parts: &Parts) -> Result<Response, Failure> {
     let mut response = json_value(StatusCode::OK, &items.into());
     if let Some(last) = found.last().filter(|_| more) {
         let place = format!("{}.{}", last.last_activity_ms, last.conv_id);
-        let encoded: String = place.bytes().map(encode).collect();
         let link = format!(
-            "<{}{PREFIX}?limit={limit}&q={}&after={encoded}>; rel=\"next\"",
+            "<{}{PREFIX}?limit={limit}&q={}&after={}>; rel=\"next\"",
             app.mount.root,
-            query.get("q").unwrap_or_default().bytes().map(encode).collect::<String>()
+            percent_encode(query.get("q").unwrap_or_default()),
+            percent_encode(&place)
         );
         if let Ok(link) = HeaderValue::from_str(&link) {
             response.headers_mut().insert(LINK, link);
@@ -112,14 +112,6 @@ fn place(text: &str) -> Result<ListPlace, Failure> {
     let (time, conv_id) = text.split_once('.').ok_or_else(Failure::bad_request)?;
     let last_activity_ms = time.parse().map_err(|_| Failure::bad_request())?;
     Ok(ListPlace { conv_id: conv_id.to_owned(), last_activity_ms })
-}
-
-fn encode(byte: u8) -> String {
-    if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        char::from(byte).to_string()
-    } else {
-        format!("%{byte:02X}")
-    }
 }
 
 async fn rename(app: &App, parts: &Parts, id: &str, body: Body) -> Result<Response, Failure> {

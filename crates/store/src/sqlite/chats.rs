@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use collodi_chat::store::{
     ChatStore, ConversationFilter, ConversationRecord, Loaded, Receipt, RequestRecord, Row,
-    TimelinePage, TurnFilter, TurnSnapshot, Unfinished, Write,
+    TimelinePage, TimelineRange, TurnFilter, TurnSnapshot, Unfinished, Write,
 };
 use collodi_chat::turn::{Block, Layout};
 use collodi_profiles::store::{StoreError, StoreErrorKind};
@@ -211,15 +211,8 @@ impl ChatStore for SqliteChats {
         self.read("look up a key in", |connection| read::request(connection, row, key))
     }
 
-    fn timeline(
-        &self,
-        conv_id: &str,
-        since: u64,
-        limit: usize,
-    ) -> Result<TimelinePage, StoreError> {
-        self.read("read a timeline from", |connection| {
-            read::timeline(connection, conv_id, since, limit)
-        })
+    fn timeline(&self, conv_id: &str, range: TimelineRange) -> Result<TimelinePage, StoreError> {
+        self.read("read a timeline from", |connection| read::timeline(connection, conv_id, range))
     }
 
     fn turns(&self, filter: &TurnFilter) -> Result<Vec<TurnSnapshot>, StoreError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use collodi_chat::store::TimelinePage;
+use collodi_chat::store::{TimelinePage, TimelineRange};
 use collodi_profiles::store::StoreError;
 use rusqlite::{Connection, ToSql, params};
 use serde_json::Value;
@@ -125,13 +125,8 @@ impl ChatReader {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn page(
-        &self,
-        conv_id: &str,
-        since: u64,
-        limit: usize,
-    ) -> Result<TimelinePage, StoreError> {
-        self.read(|connection| read::timeline(connection, conv_id, since, limit))
+    pub fn page(&self, conv_id: &str, range: TimelineRange) -> Result<TimelinePage, StoreError> {
+        self.read(|connection| read::timeline(connection, conv_id, range))
     }
 
     /// Entities of a conversation.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use collodi_chat::recover::is_streaming;
 use collodi_chat::store::{
     Attribution, ConversationFilter, ConversationRecord, Loaded, RequestRecord, Row, TimelinePage,
-    TurnFilter, TurnRecord, TurnSnapshot, TurnState, Unfinished,
+    TimelineRange, TurnFilter, TurnRecord, TurnSnapshot, TurnState, Unfinished,
 };
 use collodi_chat::timeline::Entity;
 use collodi_chat::turn::{Block, Layout};
@@ -149,8 +149,7 @@ pub(super) fn request(
 pub(super) fn timeline(
     connection: &Connection,
     conv_id: &str,
-    since: u64,
-    limit: usize,
+    range: TimelineRange,
 ) -> rusqlite::Result<TimelinePage> {
     let _reading = Reading::begin(connection)?;
     let known: Option<(Row, i64, bool)> = connection
@@ -165,44 +164,52 @@ pub(super) fn timeline(
     let grown = texts.values().map(|grown| grown.version).max().unwrap_or(0);
     let newest = unsigned(newest).max(grown);
     // A version from another life, for example from before an adoption, answers everything (decision 22).
-    if since == 0 || since > newest {
-        return full(connection, row, limit, newest, &texts);
+    if range.since == 0 || range.since > newest {
+        return full(connection, row, range, newest, &texts);
     }
-    changed(connection, row, since, limit, newest, &texts)
+    changed(connection, row, range, newest, &texts)
 }
 
 /// The newest entities, in the order of their places.
 fn full(
     connection: &Connection,
     row: Row,
-    limit: usize,
+    range: TimelineRange,
     version: u64,
     texts: &HashMap<String, Grown>,
 ) -> rusqlite::Result<TimelinePage> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let most = i64::try_from(range.limit.saturating_add(1)).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(
-        "SELECT body, entity_id FROM entities WHERE conversation = ?1 ORDER BY place DESC LIMIT ?2",
+        "SELECT body, entity_id, place FROM entities WHERE conversation = ?1 AND place < ?2 \
+         ORDER BY place DESC LIMIT ?3",
     )?;
-    let mut rows = statement.query(params![row, limit])?;
+    let before = range.before.map_or(i64::MAX, signed);
+    let mut rows = statement.query(params![row, before, most])?;
     let mut entities = Vec::new();
+    let (mut first, mut older) = (None, None);
     while let Some(row) = rows.next()? {
+        if entities.len() == range.limit {
+            older = first;
+            break;
+        }
+        first = Some(unsigned(row.get(2)?));
         let body = row.get_ref(0)?.as_str()?;
         let grown = if texts.is_empty() { None } else { texts.get(row.get_ref(1)?.as_str()?) };
         entities.push(grown.map_or_else(|| body.to_owned(), |grown| grown.added_to(body)));
     }
     entities.reverse();
-    Ok(TimelinePage { version, entities })
+    Ok(TimelinePage { version, older, entities })
 }
 
 /// The oldest changes since a version, and the version of the last of them if there are more.
 fn changed(
     connection: &Connection,
     row: Row,
-    since: u64,
-    limit: usize,
+    range: TimelineRange,
     newest: u64,
     texts: &HashMap<String, Grown>,
 ) -> rusqlite::Result<TimelinePage> {
+    let TimelineRange { since, limit, .. } = range;
     let mut found: Vec<(u64, u64, String)> = Vec::new();
     let mut take = |row: &SqlRow<'_>| -> rusqlite::Result<()> {
         let (place, version) = (unsigned(row.get(0)?), unsigned(row.get(1)?));
@@ -237,7 +244,11 @@ fn changed(
     found.truncate(limit);
     let version = if cut { found.last().map_or(since, |entity| entity.0) } else { newest };
     found.sort_by_key(|entity| entity.1);
-    Ok(TimelinePage { version, entities: found.into_iter().map(|entity| entity.2).collect() })
+    Ok(TimelinePage {
+        version,
+        older: None,
+        entities: found.into_iter().map(|entity| entity.2).collect(),
+    })
 }
 
 /// What was appended to a message that still grows.
