@@ -272,6 +272,22 @@ async fn inf_7_an_operator_s_key_never_goes_to_a_profile_s_address() {
 }
 
 #[tokio::test]
+async fn responses_are_asked_with_their_own_key_or_else_with_the_other() {
+    for (keys, sent) in [
+        (vec!["--openai-api-key", "sk-o", "--openai-responses-api-key", "sk-r"], "bearer sk-r"),
+        (vec!["--openai-api-key", "sk-o"], "bearer sk-o"),
+    ] {
+        let provider = Provider::start(answers_of("responses-reasoning-tool")).await;
+        let url = ["--openai-base-url", &provider.url, "--ai-api-type", "openai-responses"];
+        let server = Server::start(&[&keys[..], &url[..]].concat());
+        server.post("/chat", &json!({"conv_id": "c", "prompt": "hi"})).await;
+        server.timeline_when("c", finished(1)).await;
+        let head = provider.received.lock().unwrap()[0].head.clone();
+        assert!(head.contains(&format!("authorization: {sent}\r\n")), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn inf_6_a_provider_that_goes_silent_is_given_up() {
     let provider = Provider::start(vec![json!([{"wait": true}])]).await;
     let server = Server::start(&["--openai-base-url", &provider.url, "--timeout", "1"]);

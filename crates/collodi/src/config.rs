@@ -254,9 +254,10 @@ fn provider_settings(layers: &Table) -> Result<(Settings, Keys)> {
                 let key =
                     value.as_str().ok_or_else(|| anyhow!("{section}.{name} must be a string"))?;
                 let key = Some(key.trim()).filter(|key| !key.is_empty()).map(SecretString::from);
-                match *section {
-                    "openai-chat" => keys.openai = key,
-                    "claude-chat" => keys.claude = key,
+                match field.name {
+                    "openai-api-key" => keys.openai = key,
+                    "openai-responses-api-key" => keys.responses = key,
+                    "claude-api-key" => keys.claude = key,
                     _ => keys.gemini = key,
                 }
                 continue;
@@ -360,6 +361,8 @@ mod tests {
         let config = load(&["--ai-temperature", "0.5", "--openai-api-key", "sk-canary"]).unwrap();
         assert_eq!(config.settings.get("ai-temperature"), Some(0.5.into()));
         assert!(config.keys.openai.is_some());
+        let config = load(&["--openai-responses-api-key", "sk-canary"]).unwrap();
+        assert!(config.keys.openai.is_none() && config.keys.responses.is_some());
         assert!(!format!("{:?} {:?}", config.settings, config.keys).contains("sk-canary"));
         assert!(
             refusal(&["--ai-temperature", "warm"])

@@ -96,6 +96,7 @@ pub const SECTIONS: &[(&str, &[Field])] = &[
         &[
             field("openai-base-url", Url, Some("https://api.openai.com/v1")),
             field("openai-api-key", Secret, Some("")),
+            field("openai-responses-api-key", Secret, Some("")),
             field("openai-n", Int, Some("1")),
             field("openai-presence-penalty", Float, Some("0")),
             field("openai-frequency-penalty", Float, Some("0")),
