@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) mod bytes_only;
+pub(crate) mod forward;
 pub(crate) mod hydrate;
 pub(crate) mod rows;
 pub(crate) mod sockets;
@@ -30,6 +31,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         }
         ["sockets"] => serve(sockets::serve),
         ["floor", database] => serve(|listener| floor(listener, database.into())),
+        ["forward", provider, database] => {
+            serve(|listener| forward::serve(listener, provider.to_owned(), database.into()))
+        }
         ["hydrate", database] => serve(|listener| hydrate::serve(listener, database.into())),
         ["writer", database] => serve(|listener| rows::handler(listener, database.into())),
         ["twin", profiles, database] => {
@@ -37,7 +41,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             serve(|listener| crate::twin::serve(listener, n, database.into()))
         }
         _ => {
-            bail!("limit: raw|axum ANSWER, sockets, floor|hydrate|writer DATABASE, twin N DATABASE")
+            bail!(
+                "limit: raw|axum ANSWER, sockets, floor|hydrate|writer DATABASE, forward PROVIDER DATABASE, twin N DATABASE"
+            )
         }
     }
 }

@@ -99,7 +99,7 @@ pub(crate) fn drive(server: &Running, amount: Amount, work: Rc<dyn Workload>) ->
     }))
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream> {
+pub(crate) async fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(address).await.context("connect to a child")?;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -130,18 +130,19 @@ async fn converse(stream: TcpStream, shared: Rc<Shared>) {
 }
 
 /// A keep-alive connection.
-struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     used: usize,
 }
 
 impl Connection {
-    fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self { stream, buffer: Vec::with_capacity(16 * 1024), used: 0 }
     }
 
-    async fn exchange(&mut self, request: &[u8]) -> Result<Answer<'_>> {
+    /// Asks once; [`Self::forget`] before the next.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Answer<'_>> {
         self.stream.write_all(request).await?;
         let head = loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -165,7 +166,8 @@ impl Connection {
         Ok(())
     }
 
-    fn forget(&mut self) {
+    /// Drops the answer.
+    pub(crate) fn forget(&mut self) {
         self.buffer.drain(..self.used);
     }
 }

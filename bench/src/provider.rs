@@ -1,5 +1,6 @@
 //! A provider on the generator's core that speaks the Chat Completions format. The prompt says what it answers:
-//! `bench deltas=20000 size=5 pace_us=500` (text), or `bench tools=100` (calls of the calculator, then text).
+//! `bench deltas=20000 size=5 pace_us=500` (text), `bench tools=100` (calls of the calculator at once, then text), or
+//! `bench rounds=4` (a call of the calculator, four times, then text).
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ struct Script {
     size: usize,
     pace: Duration,
     tools: usize,
+    /// Results of tools that the request has.
+    answered: usize,
 }
 
 impl Script {
@@ -54,12 +57,16 @@ impl Script {
             let value = text.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
             value.and_then(|value| value.parse::<usize>().ok())
         };
-        let answered = body.rfind("\"role\":\"tool\"") > body.rfind("bench ");
+        let newest = body.rfind("bench ").map_or("", |at| &body[at..]);
+        let answered = newest.matches("\"role\":\"tool\"").count();
+        let round = number("rounds").filter(|rounds| answered < *rounds);
+        let tools = number("tools").filter(|_| answered == 0);
         Self {
             deltas: number("deltas").unwrap_or(1),
             size: number("size").unwrap_or(5),
             pace: Duration::from_micros(number("pace_us").unwrap_or(0) as u64),
-            tools: number("tools").filter(|_| !answered).unwrap_or(0),
+            tools: round.map_or(tools.unwrap_or(0), |_| 1),
+            answered,
         }
     }
 }
@@ -114,8 +121,9 @@ async fn answer(stream: &mut TcpStream, script: Script) -> Result<()> {
     for n in 0..script.tools {
         let call = "{\\\"a\\\":1,\\\"b\\\":2}";
         out.extend_from_slice(&chunk(&format!(
-            "{{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{{\"index\":{n},\"id\":\"call-{n}\",\
-             \"function\":{{\"name\":\"calc\",\"arguments\":\"{call}\"}}}}]}}}}]}}"
+            "{{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{{\"index\":{n},\"id\":\"call-{}\",\
+             \"function\":{{\"name\":\"calc\",\"arguments\":\"{call}\"}}}}]}}}}]}}",
+            script.answered + n
         )));
     }
     let reason = if script.tools > 0 { "tool_calls" } else { "stop" };

@@ -1,6 +1,7 @@
 //! The rows of the suite (benchmarks, section 5).
 
 pub(crate) mod fanout;
+pub(crate) mod first_frame;
 pub(crate) mod get;
 pub(crate) mod hydrate;
 pub(crate) mod idle;
@@ -8,6 +9,9 @@ pub(crate) mod list;
 pub(crate) mod message;
 pub(crate) mod recovery;
 pub(crate) mod resolve;
+pub(crate) mod start;
+pub(crate) mod tool_loop;
+mod turns;
 pub(crate) mod write;
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! B12, recovery: a server that was killed with ten answers in flight is ready again, and B9's cold start beside it.
+//! B12, recovery: a server that was killed with ten answers in flight is ready again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub(crate) fn run(settings: &Settings, seeds: &Seeds, report: &mut Report) -> Re
 }
 
 /// Copies that nobody has to wait for later.
-fn copy(from: &TempDir, to: &TempDir, names: &[&str]) -> Result<()> {
+pub(super) fn copy(from: &TempDir, to: &TempDir, names: &[&str]) -> Result<()> {
     for name in names {
         let target = to.path().join(name);
         std::fs::copy(from.path().join(name), &target)?;
@@ -87,7 +87,7 @@ fn interrupted(
 }
 
 /// Milliseconds from the start of the process to its first answer.
-fn ready(start: impl FnOnce() -> Result<Running>) -> Result<(f64, Running)> {
+pub(super) fn ready(start: impl FnOnce() -> Result<Running>) -> Result<(f64, Running)> {
     let begun = Instant::now();
     let server = start()?;
     let answers = ask(server.address, &[request("GET", "/readyz", "", None)])?;
@@ -107,13 +107,13 @@ fn check(server: &Running) -> Result<()> {
     Ok(())
 }
 
-fn median(mut all: Vec<f64>) -> f64 {
+pub(super) fn median(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Conversations of ten turns each.
-fn fill(folder: &TempDir, turns: usize) -> Result<()> {
+pub(super) fn fill(folder: &TempDir, turns: usize) -> Result<()> {
     let store = SqliteChats::open(&database_in(folder.path()).with_file_name("chat.db"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     for n in 0..turns / 10 {

@@ -273,7 +273,8 @@ pub(crate) struct Conversation {
     context: Option<Blocks>,
     queue: VecDeque<Prompt>,
     requests: Requests,
-    running: Option<Running>,
+    /// Boxed: most conversations run nothing most of the time.
+    running: Option<Box<Running>>,
     step_mode: bool,
     /// What a socket would run under, while nothing has run.
     watched_as: String,
@@ -368,11 +369,12 @@ impl Conversation {
     }
 
     /// Serves the mailbox until everybody has gone, or nobody has used it for long, and nothing runs.
-    pub(crate) async fn serve(mut self, mut mailbox: mpsc::Receiver<Mail>) {
+    pub(crate) async fn serve(mut self: Box<Self>, mut mailbox: mpsc::Receiver<Mail>) {
         loop {
             self.show();
             match self.next(&mut mailbox).await {
-                Next::Mail(Some(mail)) => self.receive(mail).await,
+                // Boxed, so that a conversation that waits holds nothing for what it may do later.
+                Next::Mail(Some(mail)) => Box::pin(self.receive(mail)).await,
                 Next::Mail(None) => break,
                 Next::Progress(progress) => {
                     // A run that vanished without a word has failed all the same.

@@ -392,7 +392,7 @@ impl Conversations {
                 before.cancelled().await;
             }
             match conversation::load(id.clone(), shared, glance).await {
-                Ok(conversation) => conversation.serve(mailbox).await,
+                Ok(conversation) => Box::new(conversation).serve(mailbox).await,
                 Err(error) => {
                     tracing::error!(conv_id = id, %error, "failed to load a conversation");
                     drop(mailbox);

@@ -69,7 +69,14 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     std::fs::create_dir_all(&config.values.data_dir)
         .with_context(|| format!("create {}", config.values.data_dir.display()))?;
     let _lock = Lock::acquire(&chat_path)?;
-    let registry = Arc::new(open_registry(&config, clock.clone())?);
+    // The two databases are opened side by side: most of it is waiting for the disk.
+    let path = chat_path.clone();
+    let store = tokio::task::spawn_blocking(move || SqliteChats::open(&path));
+    let registry = open_registry(&config, clock.clone());
+    // Whatever becomes of one, the other is closed properly.
+    let store = store.await?;
+    let registry = Arc::new(registry?);
+    let store = Arc::new(store?);
     bootstrap(&registry).await?;
 
     let pace = Duration::from_millis(config.values.demo_pace_ms);
@@ -79,7 +86,6 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     let keys = std::mem::take(&mut config.keys);
     let providers = Providers::new(config.settings.clone(), keys, local, pace);
     let model = providers.describe();
-    let store = Arc::new(SqliteChats::open(&chat_path)?);
     let outside = Outside {
         clock,
         new_id: Arc::new(new_id),

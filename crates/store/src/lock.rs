@@ -48,7 +48,7 @@ impl Lock {
             Err(TryLockError::Error(error)) => return Err(fail(error)),
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(fail)?;
-        writeln!(file, "{}", std::process::id()).and_then(|()| file.sync_all()).map_err(fail)?;
+        writeln!(file, "{}", std::process::id()).map_err(fail)?;
         Ok(Self { _file: file })
     }
 }

@@ -177,7 +177,7 @@ impl Conversation {
         };
         let outside = self.shared.outside.clone();
         self.shared.tasks.spawn(run::drive(outside, job, sender, cancel.clone()));
-        self.running = Some(Running::new(ids, prompt, turn, blocks, progress, cancel));
+        self.running = Some(Box::new(Running::new(ids, prompt, turn, blocks, progress, cancel)));
         metrics::counter!("collodi_turns_started_total").increment(1);
         Ok(())
     }
@@ -297,7 +297,7 @@ impl Conversation {
             Progress::Paused { phase, summary, extra, go_on } => {
                 self.paused(phase, summary, extra, go_on);
             }
-            Progress::Finished(outcome) => self.finish(outcome).await,
+            Progress::Finished(outcome) => Box::pin(self.finish(outcome)).await,
         }
         self.reserve_numbers();
     }

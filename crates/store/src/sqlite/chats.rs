@@ -17,7 +17,7 @@ use collodi_profiles::store::{StoreError, StoreErrorKind};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::companion::{Companion, lock_folder};
+use super::companion::Companion;
 use super::migrate::{self, Migration, Schema};
 use super::{Access, Found, Look, check_library, connect, failed, inspect};
 
@@ -68,7 +68,6 @@ pub struct SqliteChats {
 /// Opens or creates a chat database for a program that fills it; no server may have it.
 pub(super) fn open_for_import(path: &Path) -> Result<(Connection, Companion), StoreError> {
     check_library()?;
-    let _alone = lock_folder(path);
     let writer = migrate::open(path, &SCHEMA, foreign(path), foreign(path))?;
     let companion = Companion::open(path, &identity(&writer, path)?)?;
     Ok((writer, companion))
@@ -103,7 +102,8 @@ impl SqliteChats {
         Ok(ChatReader { connection: connect(path, Access::Read)?, path: path.to_owned() })
     }
 
-    /// Opens or creates the file, migrates it, and starts its writer. Blocks.
+    /// Opens or creates the file, migrates it, and starts its writer. Blocks. The caller holds its lock
+    /// ([`crate::lock::Lock`]).
     ///
     /// # Errors
     /// The named cause: damaged, foreign, newer or orphaned files, which are left untouched; missing rights.
@@ -114,7 +114,6 @@ impl SqliteChats {
             std::fs::create_dir_all(folder)
                 .map_err(|e| other(format!("create {}: {e}", folder.display())))?;
         }
-        let _alone = lock_folder(path);
         let writer = migrate::open(path, &SCHEMA, foreign(path), foreign(path))?;
         let reader = connect(path, Access::Read)?;
         let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);

@@ -89,8 +89,13 @@ impl Companion {
     /// Says that the database is open; its log exists by now.
     pub(super) fn open(path: &Path, identity: &str) -> Result<Self, StoreError> {
         let companion = Self { path: path.to_owned(), identity: identity.to_owned() };
+        let state = with_suffix(path, ".state");
+        // After a crash, and beside another server, it says so already.
+        if fs::read_to_string(&state).is_ok_and(|text| text == companion.text(OPEN)) {
+            return Ok(companion);
+        }
         companion.write(OPEN).map_err(|e| {
-            let text = format!("write {}: {e}", with_suffix(path, ".state").display());
+            let text = format!("write {}: {e}", state.display());
             StoreError::new(StoreErrorKind::Other, text)
         })?;
         Ok(companion)
@@ -106,8 +111,11 @@ impl Companion {
         let _ = self.write(if log.exists() { OPEN } else { CLOSED });
     }
 
+    fn text(&self, state: &str) -> String {
+        format!("{} {state}\n", self.identity)
+    }
+
     fn write(&self, state: &str) -> std::io::Result<()> {
-        let text = format!("{} {state}\n", self.identity);
-        file::swap(&with_suffix(&self.path, ".state"), text.as_bytes())
+        file::swap(&with_suffix(&self.path, ".state"), self.text(state).as_bytes())
     }
 }

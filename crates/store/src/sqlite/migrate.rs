@@ -64,10 +64,12 @@ pub(crate) fn open(
     migrate(&mut connection, path, schema, found == Found::Reference, adopt)?;
     // Only now, so that a migration that fails leaves every byte of the file as it was.
     use_wal(&connection).map_err(|e| failed(&format!("open {}", path.display()), &e))?;
-    // The schema is in the file itself from the start, and what an adoption overwrote is gone from it. Others that read
-    // meanwhile only put that off.
-    let fold = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-    fold.map_err(|e| failed(&format!("fold the log of {}", path.display()), &e))?;
+    if found != Found::Ours(newest) {
+        // The schema is in the file itself from the start, and what an adoption overwrote is gone from it. Others that
+        // read meanwhile only put that off.
+        let fold = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        fold.map_err(|e| failed(&format!("fold the log of {}", path.display()), &e))?;
+    }
     Ok(connection)
 }
 
