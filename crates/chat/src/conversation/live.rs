@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::mail::attribution;
 use super::requests::State;
-use super::{Conversation, Pause, Prompt, Refused, TurnIds, attribution};
+use super::{Conversation, Pause, Prompt, Refused, TurnIds};
 use crate::feed::Frame;
 use crate::frame::{self, Event, Voice};
 use crate::middleware::{Notice, Working};
