@@ -50,7 +50,7 @@ pub struct Prompt {
     pub client_key: bool,
     /// Immutable from here on.
     pub runtime: Arc<EffectiveProfile>,
-    /// Whether the run pauses around tools; nothing said keeps what the debug API set.
+    /// Whether this run pauses around tools; nothing said means what the debug API set.
     pub step_mode: Option<bool>,
     /// The newest turn, when this prompt takes its place (decision 26).
     pub retry_turn_id: Option<String>,
@@ -499,6 +499,7 @@ impl Conversation {
             Mail::StepMode(on, answer) => {
                 self.step_mode = on;
                 if !on {
+                    self.running.iter_mut().for_each(|running| running.step_mode = false);
                     self.release_pauses();
                 }
                 let _ = answer.send(self.record.session_id.clone());

@@ -75,6 +75,8 @@ pub(super) struct Running {
     pub(super) ids: TurnIds,
     pub(super) key: String,
     pub(super) runtime: Arc<EffectiveProfile>,
+    /// Whether it pauses; the debug API can turn that off meanwhile.
+    pub(super) step_mode: bool,
     pub(super) progress: mpsc::Receiver<Progress>,
     pub(super) cancel: CancellationToken,
     pub(super) turn: TurnRecord,
@@ -113,6 +115,7 @@ impl Running {
             ids,
             key: prompt.idempotency_key,
             runtime: prompt.runtime,
+            step_mode: false,
             progress,
             cancel,
             turn,
@@ -150,9 +153,6 @@ impl Conversation {
     /// Starts a turn. Nothing runs and nobody is told before it is durable.
     pub(super) async fn start(&mut self, prompt: Prompt) -> Result<(), Refused> {
         let base = self.base(&prompt).await?;
-        if let Some(on) = prompt.step_mode {
-            self.step_mode = on;
-        }
         let before = (self.record.clone(), self.next_place, self.head.clone(), self.is_stored);
         let (turn, blocks) = self.open_turn(&prompt, base);
         let ids =
@@ -169,15 +169,18 @@ impl Conversation {
 
         let (sender, progress) = mpsc::channel(256);
         let cancel = self.shared.stop.child_token();
+        // What a prompt says of steps holds for that prompt (decision 28).
+        let step_mode = prompt.step_mode.unwrap_or(self.step_mode);
         let job = Job {
             runtime: prompt.runtime.clone(),
             turn: Working { blocks: blocks.clone(), data: turn.data.clone() },
             limits: ToolLimits::default(),
-            step_mode: self.step_mode,
+            step_mode,
         };
         let outside = self.shared.outside.clone();
         self.shared.tasks.spawn(run::drive(outside, job, sender, cancel.clone()));
-        self.running = Some(Running::new(ids, prompt, turn, blocks, progress, cancel));
+        let running = Running::new(ids, prompt, turn, blocks, progress, cancel);
+        self.running = Some(Running { step_mode, ..running });
         metrics::counter!("collodi_turns_started_total").increment(1);
         Ok(())
     }
@@ -608,12 +611,11 @@ impl Conversation {
         extra: Value,
         go_on: oneshot::Sender<()>,
     ) {
-        if !self.step_mode {
+        let (id, now) = (self.new_id(), self.now());
+        let Some(running) = self.running.as_ref().filter(|running| running.step_mode) else {
             let _ = go_on.send(());
             return;
-        }
-        let (id, now) = (self.new_id(), self.now());
-        let Some(running) = &self.running else { return };
+        };
         let pause = Pause {
             id: id.clone(),
             phase,
