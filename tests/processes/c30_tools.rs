@@ -7,14 +7,14 @@ use crate::requests::{prompt, replayed, start};
 use crate::server::Server;
 use crate::socket::Socket;
 
-fn call(id: &str, name: &str, arguments: &str) -> Value {
+pub(crate) fn call(id: &str, name: &str, arguments: &str) -> Value {
     let call = json!([{"index": 0, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}}]);
     let call = json!({"data": {"choices": [{"index": 0, "delta": {"tool_calls": call}}]}});
     std::iter::once(call).chain(end("tool_calls")).collect()
 }
 
 /// A server whose profile `tools` lists `tools`.
-async fn with_tools(script: Vec<Value>, tools: &Value) -> (Server, Provider) {
+pub(crate) async fn with_tools(script: Vec<Value>, tools: &Value) -> (Server, Provider) {
     let (server, provider) = start(script, &[]).await;
     let profile = json!({"slug": "tools", "set_default": true, "runtime": {"tools": tools}});
     let answer = server.post("/api/chat/profiles", &profile).await;
@@ -66,31 +66,56 @@ async fn c30_d33_a_tool_that_is_not_there_has_a_start_a_result_and_an_end() {
 }
 
 #[tokio::test]
-async fn c30_d34_both_names_of_a_tool_work_and_an_empty_list_is_no_tool() {
-    for (listed, offered) in [(json!(["calculator"]), 1), (json!(["calc"]), 1), (json!([]), 0)] {
+async fn c30_d34_inf_23_both_names_of_a_tool_work_and_an_empty_list_is_no_tool() {
+    let absent = Value::Null;
+    for (listed, overrides, offered) in [
+        (absent.clone(), json!({}), 1),
+        (json!(["calculator"]), json!({}), 1),
+        (json!(["calc"]), json!({}), 1),
+        (json!([]), json!({}), 0),
+        (absent, json!({"tools": []}), 0),
+        (json!([]), json!({"tools": ["calc"]}), 1),
+    ] {
         let (server, provider) = start(vec![saying(&["x"])], &[]).await;
-        let profile = json!({"slug": "tools", "set_default": true, "runtime": {"tools": listed}});
+        let policy = json!({"allow_overrides": true});
+        let profile = json!({"slug": "tools", "policy": policy, "set_default": true, "runtime": {"tools": listed}});
         let answer = server.post("/api/chat/profiles", &profile).await;
-        if answer.status != 201 {
-            assert_eq!(listed, json!(["calc"]), "{}", answer.body);
-            continue;
-        }
-        server.post("/chat", &prompt("p", "k")).await;
-        replayed(&server, &prompt("p", "k"), "completed").await;
-        let body = provider.received.lock().unwrap()[0].body.clone();
-        assert_eq!(body["tools"].as_array().map_or(0, Vec::len), offered, "{listed}");
+        assert_eq!(answer.status, 201, "{listed}: {}", answer.body);
+        let mut body = prompt("p", "k");
+        body["overrides"] = overrides;
+        server.post("/chat", &body).await;
+        replayed(&server, &body, "completed").await;
+        let sent = provider.received.lock().unwrap()[0].body.clone();
+        assert_eq!(sent["tools"].as_array().map_or(0, Vec::len), offered, "{listed} {body}");
     }
+    let server = Server::start(&[]);
+    let profile = json!({"slug": "odd", "runtime": {"tools": ["calc", "no_such_tool"]}});
+    let refused = server.post("/api/chat/profiles", &profile).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("unknown tool \"no_such_tool\""), "{}", refused.body);
 }
 
 #[tokio::test]
-async fn the_limit_of_calls_ends_a_run_with_an_error_and_go_on_works() {
+async fn inf_10_the_limit_of_calls_ends_a_run_with_an_error_that_is_seen_and_stored_and_go_on_works()
+ {
     let mut script: Vec<Value> =
         (0..5).map(|n| call(&format!("call_{n}"), "calc", r#"{"a": 1, "b": 2}"#)).collect();
     script.push(saying(&["3"]));
     let (server, provider) = with_tools(script, &json!(["calculator"])).await;
+    let mut socket = Socket::open(&server, "conv_id=c").await;
     server.post("/chat", &prompt("p", "k")).await;
     let replay = replayed(&server, &prompt("p", "k"), "error").await;
     assert_eq!(replay["error"], "max iterations (5) reached");
+    socket.until("log", 1).await;
+    let log = &socket.of("log")[0]["data"];
+    assert_eq!((&log["level"], &log["message"]), (&json!("error"), &replay["error"]));
+    let file = server.folder.path().join("data/chat.db");
+    let stored = rusqlite::Connection::open(file).unwrap();
+    let state = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+    let state = stored.query_row("SELECT state FROM turns", [], state).unwrap();
+    assert_eq!(state, "failed");
+    let ends = server.get("/api/debug/turns?conv_id=c&phase=final").await.json();
+    assert_eq!(ends["items"].as_array().unwrap().len(), 1, "with all that was said");
     server.post("/chat", &prompt("go on", "k2")).await;
     replayed(&server, &prompt("go on", "k2"), "completed").await;
     let body = provider.received.lock().unwrap()[5].body.clone();
@@ -127,7 +152,7 @@ async fn c30_d40_c30_d41_c30_d25_step_mode_pauses_says_so_and_can_be_turned_off(
     );
 
     let calc = |id: &str| call(id, "calc", r#"{"a": 1, "b": 2}"#);
-    let script = vec![calc("call_1"), saying(&["3"]), calc("call_2"), saying(&["3"])];
+    let script = [1, 2, 3].map(|n| [calc(&format!("call_{n}")), saying(&["3"])]).concat();
     let (server, _provider) = with_tools(script, &json!(["calculator"])).await;
     let mut socket = Socket::open(&server, "conv_id=c").await;
     let mut body = prompt("p", "k");
@@ -153,7 +178,30 @@ async fn c30_d40_c30_d41_c30_d25_step_mode_pauses_says_so_and_can_be_turned_off(
     body["overrides"] = json!({"step_mode": false});
     server.post("/chat", &body).await;
     replayed(&server, &body, "completed").await;
+    socket.until("llm.final", 4).await;
     assert_eq!(socket.of("debugger.pause").len(), 2);
+}
+
+/// Decision 28: what a prompt says of steps holds for that prompt.
+#[tokio::test]
+async fn c30_d41_step_mode_of_one_prompt_does_not_reach_the_next_one() {
+    let calc = |id: &str| call(id, "calc", r#"{"a": 1, "b": 2}"#);
+    let script = vec![calc("call_1"), saying(&["3"]), calc("call_2"), saying(&["3"])];
+    let (server, _provider) = with_tools(script, &json!(["calculator"])).await;
+    let mut socket = Socket::open(&server, "conv_id=c").await;
+    let mut body = prompt("p", "k");
+    body["overrides"] = json!({"step_mode": true});
+    server.post("/chat", &body).await;
+    for n in 1..=2 {
+        socket.until("debugger.pause", n).await;
+        let pause = json!({"pause_id": socket.of("debugger.pause")[n - 1]["data"]["pauseId"]});
+        assert_eq!(server.post("/api/debug/continue", &pause).await.status, 200);
+    }
+    socket.until("llm.final", 2).await;
+    server.post("/chat", &prompt("p2", "k2")).await;
+    // A pause would come before the tool runs.
+    socket.until("tool.done", 2).await;
+    assert_eq!(socket.of("debugger.pause").len(), 2, "the second prompt said nothing of steps");
 }
 
 #[tokio::test]

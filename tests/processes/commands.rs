@@ -16,7 +16,7 @@ fn rows(arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn imported_conversations_can_be_looked_into() {
+fn c30_d51_imported_conversations_can_be_looked_into() {
     let folder = tempfile::tempdir().unwrap();
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/tests/samples");
     for name in ["timeline.db", "turns.db"] {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod c30_access;
+mod c30_defects;
 mod c30_http;
 mod c30_runs;
 mod c30_sockets;
@@ -11,6 +13,7 @@ mod chat;
 mod commands;
 mod conversations;
 mod frames;
+mod inf_runs;
 mod lifecycle;
 mod many;
 mod provider;

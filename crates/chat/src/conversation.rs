@@ -74,8 +74,7 @@ pub(crate) struct Conversation {
     shared: Shared,
     row: Row,
     record: ConversationRecord,
-    /// Whether it is in the store: looking at a conversation does not make one (D56).
-    is_stored: bool,
+    kept: Kept,
     head: Option<TurnRecord>,
     next_place: u64,
     /// The context after the newest turn, while it is likely to be needed soon.
@@ -95,9 +94,19 @@ pub(crate) struct Conversation {
     staged: Option<Vec<Frame>>,
     /// Writes of what is being handled.
     batch: Vec<Write>,
+    /// Whether something was handed in that is not known to be durable.
+    unsettled: bool,
     glance: Arc<Mutex<Glance>>,
     used: Instant,
-    deleted: bool,
+}
+
+/// Whether a conversation is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// Looking at a conversation does not make one (D56).
+    NotYet,
+    Stored,
+    Deleted,
 }
 
 enum Next {
@@ -116,8 +125,6 @@ pub(crate) async fn load(
 ) -> Result<Conversation, StoreError> {
     let store = shared.outside.store.clone();
     let id = conv_id.clone();
-    // What an owner before this one handed in comes first.
-    let _ = store.settled().await;
     let loaded = tokio::task::spawn_blocking(move || store.load(&id)).await;
     let loaded = loaded.map_err(|e| {
         StoreError::new(collodi_profiles::store::StoreErrorKind::Other, e.to_string())
@@ -132,7 +139,7 @@ impl Conversation {
         glance: Arc<Mutex<Glance>>,
         loaded: Option<Loaded>,
     ) -> Self {
-        let is_stored = loaded.is_some();
+        let kept = if loaded.is_some() { Kept::Stored } else { Kept::NotYet };
         let loaded = loaded.unwrap_or_else(|| {
             let now = (shared.outside.clock)();
             let record = ConversationRecord {
@@ -150,7 +157,7 @@ impl Conversation {
             row: loaded.row,
             feed: Feed::after(loaded.record.seq),
             record: loaded.record,
-            is_stored,
+            kept,
             head: loaded.head,
             next_place: loaded.next_place,
             context: None,
@@ -163,9 +170,9 @@ impl Conversation {
             entities: HashMap::new(),
             staged: None,
             batch: Vec::new(),
+            unsettled: false,
             glance,
             used: Instant::now(),
-            deleted: false,
         }
     }
 
@@ -204,13 +211,21 @@ impl Conversation {
             if self.shared.outside.store.backlog() > BACKLOG {
                 let _ = self.shared.outside.store.settled().await;
             }
-            let useless = !self.is_stored && self.feed.watchers() == 0;
-            let over = self.shared.drain.is_cancelled() || useless || self.deleted;
+            let useless = match self.kept {
+                Kept::Stored => false,
+                Kept::NotYet => self.feed.watchers() == 0,
+                Kept::Deleted => true,
+            };
+            let over = self.shared.drain.is_cancelled() || useless;
             if over && self.running.is_none() {
                 mailbox.close();
             }
         }
         self.leave();
+        if self.unsettled {
+            // The next owner loads what this one wrote.
+            let _ = self.shared.outside.store.settled().await;
+        }
     }
 
     async fn next(&mut self, mailbox: &mut mpsc::Receiver<Mail>) -> Next {
@@ -260,7 +275,7 @@ impl Conversation {
             held,
             active_key: self.running.as_ref().map(|r| r.key.clone()).unwrap_or_default(),
             last_activity_ms: self.record.last_activity_ms,
-            is_stored: self.is_stored && !self.deleted,
+            is_stored: self.kept == Kept::Stored,
         };
         *self.glance.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = glance;
     }
@@ -277,16 +292,7 @@ impl Conversation {
                 self.touch();
                 let _ = answer.send(self.attach(&attach));
             }
-            Mail::Settle(answer) => {
-                self.store_streams();
-                self.hand_in();
-                let receipt = self.shared.outside.store.settled();
-                // The owner need not wait for it.
-                self.shared.tasks.spawn(async move {
-                    let _ = receipt.await;
-                    let _ = answer.send(());
-                });
-            }
+            Mail::Settle(answer) => self.settle_for(answer),
             Mail::Cancel(answer) => {
                 self.touch();
                 let _ = answer.send(self.cancel());
@@ -310,6 +316,7 @@ impl Conversation {
             Mail::StepMode(on, answer) => {
                 self.step_mode = on;
                 if !on {
+                    self.running.iter_mut().for_each(|running| running.step_mode = false);
                     self.release_pauses();
                 }
                 let _ = answer.send(self.record.session_id.clone());
@@ -323,6 +330,22 @@ impl Conversation {
                 let _ = answer.send(pause);
             }
         }
+    }
+
+    /// Stores what is still held back, and answers when everything of this conversation is durable.
+    fn settle_for(&mut self, answer: oneshot::Sender<()>) {
+        self.store_streams();
+        self.hand_in();
+        if !self.unsettled {
+            let _ = answer.send(());
+            return;
+        }
+        let receipt = self.shared.outside.store.settled();
+        // The owner need not wait for it.
+        self.shared.tasks.spawn(async move {
+            let _ = receipt.await;
+            let _ = answer.send(());
+        });
     }
 
     fn touch(&mut self) {
@@ -366,7 +389,7 @@ impl Conversation {
     }
 
     async fn rename(&mut self, title: String) -> Result<(), Refused> {
-        if !self.is_stored {
+        if self.kept != Kept::Stored {
             return Err(Refused::NotFound);
         }
         self.record.title.clone_from(&title);
@@ -375,7 +398,7 @@ impl Conversation {
     }
 
     async fn delete(&mut self) -> Result<(), Refused> {
-        if !self.is_stored {
+        if self.kept != Kept::Stored {
             return Err(Refused::NotFound);
         }
         if self.running.is_some() {
@@ -383,7 +406,7 @@ impl Conversation {
         }
         self.batch = vec![Write::Delete];
         self.commit().await?;
-        self.deleted = true;
+        self.kept = Kept::Deleted;
         Ok(())
     }
 
@@ -431,6 +454,7 @@ impl Conversation {
     fn hand_in(&mut self) {
         if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
+            self.unsettled = true;
             // A failure shows at the next commit, which comes behind it.
             drop(self.shared.outside.store.write(self.row, batch));
         }
@@ -443,9 +467,13 @@ impl Conversation {
         self.durable(receipt).await
     }
 
-    async fn durable(&self, receipt: Receipt) -> Result<(), Refused> {
+    async fn durable(&mut self, receipt: Receipt) -> Result<(), Refused> {
         match receipt.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                // The store writes in order.
+                self.unsettled = false;
+                Ok(())
+            }
             Ok(Err(error)) => {
                 tracing::error!(conv_id = %self.record.conv_id, %error, "failed to store a conversation");
                 metrics::counter!("collodi_chat_write_failures_total").increment(1);

@@ -240,7 +240,7 @@ impl Conversations {
         let evict = self.shared.patience.evict;
         let quiet = self.now_ms().saturating_sub(glance.last_activity_ms);
         let is_recent = evict.is_zero() || u128::try_from(quiet).unwrap_or(0) < evict.as_millis();
-        owner.awake().is_some() || (is_recent && glance.is_stored)
+        !owner.gone.is_cancelled() || (is_recent && glance.is_stored)
     }
 
     /// The frames that a conversation in memory still holds.
@@ -278,7 +278,9 @@ impl Conversations {
     /// # Errors
     /// When the database cannot be read.
     pub async fn turns(&self, filter: TurnFilter) -> Result<Vec<TurnSnapshot>, StoreError> {
-        let _ = self.store().settled().await;
+        if self.store().backlog() > 0 {
+            self.ask_present(&filter.conv_id, Mail::Settle).await;
+        }
         blocking(self.store().clone(), move |store| store.turns(&filter)).await
     }
 

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_sees_hello_then_what_it_missed_then_what_comes() {
+    fn c30_d29_a_socket_sees_hello_then_what_it_missed_then_what_comes() {
         let mut feed = Feed::default();
         (0..3).for_each(|n| feed.publish(&event(n)));
         let hello = ("ws.hello".to_owned(), 0);

@@ -205,7 +205,8 @@ async fn run(
                     let extra = json!({"pending_tools": open.len()});
                     reporter.pause("after_inference", "Review next action", extra).await;
                 }
-                call_tools(&outside, &open, &tools, &mut turn, limits, reporter, cancel).await?;
+                let new_id = &*outside.new_id;
+                call_tools(new_id, &open, &tools, &mut turn, limits, reporter, cancel).await?;
                 if step_mode {
                     reporter.pause("after_tools", "Review tool results", Value::Null).await;
                 }
@@ -298,7 +299,7 @@ fn named(
 }
 
 async fn call_tools(
-    outside: &Outside,
+    new_id: &(dyn Fn() -> String + Send + Sync),
     open: &Blocks,
     tools: &ToolSet,
     turn: &mut Working,
@@ -318,7 +319,7 @@ async fn call_tools(
     let run = async move {
         // Moved in, so that the channel closes when the last call has ended.
         let report = report;
-        execute(open, tools, limits, cancel, &*outside.new_id, &report).await
+        execute(open, tools, limits, cancel, new_id, &report).await
     };
     let (results, ()) = tokio::join!(run, forward);
     turn.blocks.extend(results.iter().cloned());
@@ -338,30 +339,4 @@ async fn call_tools(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_loop_calls_the_model_until_nothing_is_open_or_the_limit_is_reached() {
-        let limits = ToolLimits::default();
-        let step = |blocks: &[Arc<Block>], last, calls| match next(blocks, last, calls, limits) {
-            Step::CallModel => "model",
-            Step::CallTools(open) => {
-                assert_eq!(open.len(), 1);
-                "tools"
-            }
-            Step::Finish => "finish",
-            Step::GiveUp => "give up",
-        };
-        let user = Arc::new(Block::text("t", Kind::User, "x"));
-        let call = Arc::new(Block::tool_call("a", "calc", "{}"));
-        let result = Arc::new(Block::tool_use("u", "a", Ok("1")));
-        assert_eq!(step(&[call.clone(), user.clone()], Last::Nothing, 0), "model");
-        assert_eq!(step(&[user.clone(), call.clone()], Last::Model, 1), "tools");
-        let answered = [user.clone(), call, result];
-        assert_eq!(step(&answered, Last::Tools, 1), "model");
-        assert_eq!(step(&answered, Last::Tools, 5), "give up");
-        assert_eq!(step(&answered, Last::Model, 5), "finish");
-        assert_eq!(step(&[user], Last::Model, 1), "finish", "an empty answer is an answer");
-    }
-}
+mod tests;

@@ -69,15 +69,23 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     std::fs::create_dir_all(&config.values.data_dir)
         .with_context(|| format!("create {}", config.values.data_dir.display()))?;
     let _lock = Lock::acquire(&chat_path)?;
-    // The two databases are opened side by side: most of it is waiting for the disk.
-    let path = chat_path.clone();
-    let store = tokio::task::spawn_blocking(move || SqliteChats::open(&path));
+    // The two databases are opened side by side, because most of it is waiting for the disk; but a start that is refused
+    // makes no files.
+    let open_chats = |path: PathBuf| tokio::task::spawn_blocking(move || SqliteChats::open(&path));
+    let early = chat_path.exists().then(|| open_chats(chat_path.clone()));
     let registry = open_registry(&config, clock.clone());
-    // Whatever becomes of one, the other is closed properly.
-    let store = store.await?;
+    let early = match early {
+        // Whatever became of the other, this one is closed properly.
+        Some(opening) => Some(opening.await?),
+        None => None,
+    };
     let registry = Arc::new(registry?);
-    let store = Arc::new(store?);
     bootstrap(&registry).await?;
+    let store = match early {
+        Some(opened) => opened,
+        None => open_chats(chat_path.clone()).await?,
+    };
+    let store = Arc::new(store?);
 
     let pace = Duration::from_millis(config.values.demo_pace_ms);
     let local = config.values.allow_local_providers;

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn switches_are_read_from_the_last_answer() {
+    fn inf_21_switches_are_read_from_the_last_answer_and_lead_to_modes_that_there_are() {
         let outcome = |text: &str| {
             let mut turn = turn("financial_analyst");
             let new = [answer(text)];

@@ -9,6 +9,8 @@ use std::time::Duration;
 use collodi_api::access::Access;
 use collodi_api::{App, Mount, Release};
 use collodi_chat::conversation::Patience;
+use collodi_chat::middleware::Toolbox;
+use collodi_chat::model::Models;
 use collodi_chat::{Conversations, Outside};
 use collodi_models::{Keys, Providers};
 use collodi_profiles::registry::{Filter, Options};
@@ -34,6 +36,8 @@ pub(crate) struct Setup {
     loopback_only: bool,
     with_profiles: bool,
     adopted: Option<Value>,
+    models: Option<Arc<dyn Models>>,
+    toolbox: Arc<dyn Toolbox>,
 }
 
 impl Default for Setup {
@@ -45,6 +49,8 @@ impl Default for Setup {
             loopback_only: true,
             with_profiles: true,
             adopted: None,
+            models: None,
+            toolbox: Arc::new(collodi_tools::Shipped::default()),
         }
     }
 }
@@ -113,6 +119,18 @@ impl Setup {
         self
     }
 
+    /// Answers come from these, not from the demo model.
+    pub(crate) fn models(mut self, models: impl Models + 'static) -> Self {
+        self.models = Some(Arc::new(models));
+        self
+    }
+
+    /// Other makers of middlewares and tools than those that ship.
+    pub(crate) fn toolbox(mut self, toolbox: impl Toolbox + 'static) -> Self {
+        self.toolbox = Arc::new(toolbox);
+        self
+    }
+
     pub(crate) async fn start(self) -> TestApp {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(AtomicI64::new(NOW));
@@ -125,15 +143,16 @@ impl Setup {
             bootstrap(&registry).await;
         }
         let settings = Settings::default();
-        let models = Providers::new(settings, Keys::default(), false, Duration::ZERO);
+        let demo = || Arc::new(Providers::new(settings, Keys::default(), false, Duration::ZERO));
+        let models = self.models.unwrap_or_else(|| demo());
         let ids = AtomicU64::new(0);
         let now = clock.clone();
         let chats = SqliteChats::open(&folder.path().join("chat.db")).unwrap();
         let outside = Outside {
             clock: Arc::new(move || now.load(Ordering::Relaxed)),
             new_id: Arc::new(move || format!("id-{}", ids.fetch_add(1, Ordering::Relaxed))),
-            models: Arc::new(models),
-            toolbox: Arc::new(collodi_tools::Shipped::default()),
+            models,
+            toolbox: self.toolbox,
             store: Arc::new(chats),
         };
         let conversations = Conversations::open(outside, Patience::default()).await.unwrap();

@@ -155,7 +155,7 @@ async fn a_started_answer_says_what_it_runs_under() {
 }
 
 #[tokio::test]
-async fn overrides_are_gated_and_checked_in_their_order() {
+async fn c30_d55_overrides_are_gated_and_checked_in_their_order() {
     let app = with_profiles().await;
     let policy = json!({"allow_overrides": true, "allowed_override_keys": ["system-prompt", "tools"],
         "denied_override_keys": ["Tools"]});

@@ -161,7 +161,7 @@ async fn c10_d17_a_change_of_middleware_config_changes_the_fingerprint() {
 }
 
 #[tokio::test]
-async fn c10_d18_allow_and_deny_lists_hold_for_chat() {
+async fn c10_d18_c30_d55_allow_and_deny_lists_hold_for_chat() {
     let app = TestApp::start().await;
     let policy = json!({"allow_overrides": true, "allowed_override_keys": ["systemPrompt"]});
     app.create(json!({"slug": "p", "policy": policy})).await;
@@ -174,7 +174,7 @@ async fn c10_d18_allow_and_deny_lists_hold_for_chat() {
 }
 
 #[tokio::test]
-async fn c10_d19_no_tools_are_stored_returned_and_distinct_from_all_tools() {
+async fn c10_d19_inf_23_no_tools_are_stored_returned_and_distinct_from_all_tools() {
     let app = TestApp::start().await;
     let none = app.create(json!({"slug": "none", "runtime": {"tools": []}})).await;
     let all = app.create(json!({"slug": "all", "runtime": {}})).await;

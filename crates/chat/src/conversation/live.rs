@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::mail::attribution;
 use super::requests::State;
-use super::{Conversation, Pause, Prompt, Refused, TurnIds};
+use super::{Conversation, Kept, Pause, Prompt, Refused, TurnIds};
 use crate::feed::Frame;
 use crate::frame::{self, Event, Voice};
 use crate::middleware::{Notice, Working};
@@ -76,6 +76,8 @@ pub(super) struct Running {
     pub(super) ids: TurnIds,
     pub(super) key: String,
     pub(super) runtime: Arc<EffectiveProfile>,
+    /// Whether it pauses; the debug API can turn that off meanwhile.
+    pub(super) step_mode: bool,
     pub(super) progress: mpsc::Receiver<Progress>,
     pub(super) cancel: CancellationToken,
     pub(super) turn: TurnRecord,
@@ -114,6 +116,7 @@ impl Running {
             ids,
             key: prompt.idempotency_key,
             runtime: prompt.runtime,
+            step_mode: false,
             progress,
             cancel,
             turn,
@@ -151,10 +154,7 @@ impl Conversation {
     /// Starts a turn. Nothing runs and nobody is told before it is durable.
     pub(super) async fn start(&mut self, prompt: Prompt) -> Result<(), Refused> {
         let base = self.base(&prompt).await?;
-        if let Some(on) = prompt.step_mode {
-            self.step_mode = on;
-        }
-        let before = (self.record.clone(), self.next_place, self.head.clone(), self.is_stored);
+        let before = (self.record.clone(), self.next_place, self.head.clone(), self.kept);
         let (turn, blocks) = self.open_turn(&prompt, base);
         let ids =
             TurnIds { turn_id: turn.turn_id.clone(), inference_id: turn.inference_id.clone() };
@@ -163,22 +163,25 @@ impl Conversation {
             // As if it had never been asked.
             self.staged = None;
             self.context = None;
-            (self.record, self.next_place, self.head, self.is_stored) = before;
+            (self.record, self.next_place, self.head, self.kept) = before;
             return Err(refused);
         }
         self.unstage();
 
         let (sender, progress) = mpsc::channel(256);
         let cancel = self.shared.stop.child_token();
+        // What a prompt says of steps holds for that prompt (decision 28).
+        let step_mode = prompt.step_mode.unwrap_or(self.step_mode);
         let job = Job {
             runtime: prompt.runtime.clone(),
             turn: Working { blocks: blocks.clone(), data: turn.data.clone() },
             limits: ToolLimits::default(),
-            step_mode: self.step_mode,
+            step_mode,
         };
         let outside = self.shared.outside.clone();
         self.shared.tasks.spawn(run::drive(outside, job, sender, cancel.clone()));
-        self.running = Some(Box::new(Running::new(ids, prompt, turn, blocks, progress, cancel)));
+        let running = Running::new(ids, prompt, turn, blocks, progress, cancel);
+        self.running = Some(Box::new(Running { step_mode, ..running }));
         metrics::counter!("collodi_turns_started_total").increment(1);
         Ok(())
     }
@@ -188,7 +191,7 @@ impl Conversation {
         let now = self.now();
         self.entities.clear();
         self.staged = Some(Vec::new());
-        self.is_stored = true;
+        self.kept = Kept::Stored;
         self.record.runtime_key = prompt.runtime.runtime_key.to_string();
         self.record.status = "active".into();
         self.record.last_error.clear();
@@ -609,12 +612,11 @@ impl Conversation {
         extra: Value,
         go_on: oneshot::Sender<()>,
     ) {
-        if !self.step_mode {
+        let (id, now) = (self.new_id(), self.now());
+        let Some(running) = self.running.as_ref().filter(|running| running.step_mode) else {
             let _ = go_on.send(());
             return;
-        }
-        let (id, now) = (self.new_id(), self.now());
-        let Some(running) = &self.running else { return };
+        };
         let pause = Pause {
             id: id.clone(),
             phase,

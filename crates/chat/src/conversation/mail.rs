@@ -21,7 +21,7 @@ pub struct Prompt {
     pub client_key: bool,
     /// Immutable from here on.
     pub runtime: Arc<EffectiveProfile>,
-    /// Whether the run pauses around tools; nothing said keeps what the debug API set.
+    /// Whether this run pauses around tools; nothing said means what the debug API set.
     pub step_mode: Option<bool>,
     /// The newest turn, when this prompt takes its place (decision 26).
     pub retry_turn_id: Option<String>,

@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use collodi_profiles::json::sha256_hex;
 
-use super::{Conversation, MAX_QUEUE, Prompt, Refused, RuntimeSummary, Status, Submitted, TurnIds};
+use super::{
+    Conversation, Kept, MAX_QUEUE, Prompt, Refused, RuntimeSummary, Status, Submitted, TurnIds,
+};
 use crate::store::{RequestRecord, Write};
 
 /// Most records that a conversation holds in memory.
@@ -68,7 +70,7 @@ impl Conversation {
             }
             return Ok(self.replay(&prompt.idempotency_key, &record));
         }
-        if self.shared.drain.is_cancelled() || self.deleted {
+        if self.shared.drain.is_cancelled() || self.kept == Kept::Deleted {
             return Err(Refused::Unavailable);
         }
         let key = prompt.idempotency_key.clone();
@@ -112,7 +114,7 @@ impl Conversation {
         if let Some(record) = self.requests.records.get(key) {
             return Ok(Some(record.clone()));
         }
-        if !prompt.client_key || !self.is_stored {
+        if !prompt.client_key || self.kept != Kept::Stored {
             return Ok(None);
         }
         let (store, row, key) = (self.shared.outside.store.clone(), self.row, key.clone());

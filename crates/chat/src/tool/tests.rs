@@ -142,3 +142,21 @@ fn durations_read_as_in_stored_turns() {
         assert_eq!(go_duration(Duration::from_millis(millis)), text);
     }
 }
+
+#[test]
+fn inf_20_models_are_told_of_tools_in_order_of_name_whatever_came_first() {
+    let names = ["zeta", "calc", "sql_query", "alpha", "beta", "gamma", "delta", "eta"];
+    let told = |names: &mut dyn Iterator<Item = &&str>| -> Vec<String> {
+        let mut set = ToolSet::default();
+        for name in names {
+            let (name, description) = ((*name).to_owned(), String::new());
+            let spec = ToolSpec { name, description, parameters: json!({"type": "object"}) };
+            let body: Body = |_| Box::pin(async { Ok(Value::Null) });
+            set.add(Arc::new(Made { spec, body })).unwrap();
+        }
+        set.specs().into_iter().map(|spec| spec.name).collect()
+    };
+    let seen = told(&mut names.iter());
+    assert!(seen.is_sorted(), "{seen:?}");
+    assert_eq!(told(&mut names.iter().rev()), seen);
+}

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn c10_d19_no_tools_in_an_override_means_none() {
+    fn c10_d19_inf_23_no_tools_in_an_override_means_none() {
         let p = stored(json!({"tools": ["calculator"]}), json!({"allow_overrides": true}));
         assert_eq!(run(&p, json!({"tools": []})).unwrap().tools, Some(vec![]));
         assert_eq!(run(&p, json!({})).unwrap().tools, Some(vec!["calculator".into()]));

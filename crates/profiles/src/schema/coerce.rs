@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn c10_d16_enums_compare_numbers_by_value() {
+    fn c10_d16_inf_3_enums_compare_numbers_by_value() {
         let schema = json!({"type": "integer", "enum": [1, 2.0]});
         assert_eq!(coerce(&schema, &json!("2")), Ok(json!(2)));
         assert_eq!(coerce(&schema, &json!(3)), Err("must be one of [1 2.0]".into()));

@@ -146,3 +146,25 @@ fn c30_d54_a_database_of_another_kind_is_refused_and_left_as_it_is() {
     assert!(SqliteChats::open(&path).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
+
+/// The reference added columns to whatever was there, and every later write failed silently.
+#[test]
+fn c30_d54_a_schema_that_another_program_made_is_refused_and_left_as_it_is() {
+    for change in [
+        "PRAGMA user_version = 99",
+        "UPDATE migrations SET sha256 = 'another'",
+        "DELETE FROM migrations",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chat.db");
+        drop(SqliteChats::open(&path).unwrap());
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch(change).unwrap();
+        drop(other);
+        let before = std::fs::read(&path).unwrap();
+        let Err(refused) = SqliteChats::open(&path) else { panic!("{change}: it opened") };
+        let path_named = refused.to_string().contains(&*path.to_string_lossy());
+        assert!(path_named, "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{change}");
+    }
+}

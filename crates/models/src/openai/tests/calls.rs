@@ -139,3 +139,16 @@ fn big_integers_in_arguments_stay_integers() {
     let told = block.arguments().map(|args| args["n"].to_string());
     assert!(told.is_none_or(|n| n == "18446744073709551616"), "it became a float");
 }
+
+#[test]
+fn inf_20_calls_keep_the_order_in_which_they_began() {
+    let names: Vec<String> = (0..20).map(|n| format!("tool_{n}")).collect();
+    let begin = |(n, name): (usize, &String)| {
+        fragment(Some(n as u64), Some(&format!("call_{n}")), Some(name), "{")
+    };
+    let mut fragments: Vec<Value> = names.iter().enumerate().map(begin).collect();
+    // Their ends come in another order.
+    fragments.extend((0..20).rev().map(|n| fragment(Some(n), None, None, "}")));
+    let seen: Vec<Value> = calls(&fragments).iter().map(|call| call[1].clone()).collect();
+    assert_eq!(seen, names);
+}

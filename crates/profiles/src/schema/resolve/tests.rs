@@ -72,7 +72,7 @@ fn errors_name_stage_label_source_and_path() {
 }
 
 #[test]
-fn c10_d8_every_published_keyword_is_enforced() {
+fn c10_d8_inf_3_every_published_keyword_is_enforced() {
     let schema = json!({"type": "object", "properties": {
         "n": {"type": "integer", "minimum": 1, "maximum": 9},
         "s": {"type": "string", "minLength": 2, "pattern": "^a"},
