@@ -17,8 +17,12 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::Shipped;
+
+/// Queries at once in this process: each takes a core for as long as it may, and answers need some too.
+static PLACES: Semaphore = Semaphore::const_new(4);
 
 const REFUSED: &str = "error: read-only mode: statement not allowed";
 /// Pragmas that only read.
@@ -136,7 +140,12 @@ impl Tool for Query {
         let (path, limits) = (self.path.clone(), self.limits);
         let sql = arguments.get("sql").and_then(Value::as_str).unwrap_or_default().to_owned();
         async move {
-            let run = move || query(&path, &sql, limits, &context);
+            let place = PLACES.acquire().await.map_err(|e| e.to_string())?;
+            // The place is taken until the query is over, also when nobody waits for it any more.
+            let run = move || {
+                let _place = place;
+                query(&path, &sql, limits, &context)
+            };
             let text = tokio::task::spawn_blocking(run).await.map_err(|e| e.to_string())?;
             Ok(Value::String(text))
         }
