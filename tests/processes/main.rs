@@ -10,6 +10,7 @@ mod c30_tools;
 mod chat;
 mod commands;
 mod conversations;
+mod flood;
 mod lifecycle;
 mod many;
 mod provider;
