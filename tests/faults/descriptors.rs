@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::http::Client;
-use crate::seed::size;
+use crate::seed::{full, size};
 use crate::server::{Launch, Server, until};
 use crate::wire::{FIN, PING, PONG, TEXT, Wire, frame};
 
@@ -108,6 +108,25 @@ fn f25_connections_that_come_and_go_leave_no_descriptor_behind() {
     assert_eq!(client.get("/healthz").unwrap().status, 200, "after {took:?}");
     until(PATIENCE, "the descriptors", || (server.descriptors() <= before + 2).then_some(()));
     assert_eq!(conversations(&mut client), 0);
+}
+
+/// Gone without a word: no FIN comes, no pong, and nothing is sent that could fail. Takes 100 s, so the long form alone.
+#[test]
+fn f24_a_socket_that_answers_no_ping_is_let_go_and_one_that_talks_stays() {
+    if !full() {
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::on(data.path()).start().unwrap();
+    let mut lively = Wire::open(server.address, "c").unwrap();
+    let both = server.descriptors() + 1;
+    let _silent = Wire::open(server.address, "c").unwrap();
+    until(PATIENCE, "both", || (server.descriptors() == both).then_some(()));
+    until(Duration::from_secs(110), "the silent one to be let go", || {
+        lively.send(&frame(FIN | PING, b"x"));
+        lively.next_of(PONG).expect("the other stays");
+        (server.descriptors() < both).then_some(())
+    });
 }
 
 /// Answers that nobody takes: the connection ends as those do whose questions take too long.

@@ -22,5 +22,6 @@ mod readme;
 mod replay;
 mod requests;
 mod server;
+mod slow_sockets;
 mod socket;
 mod watchers;
