@@ -10,6 +10,7 @@ mod descriptors;
 mod disk_full;
 mod full_turns;
 mod http;
+mod keys;
 mod kill;
 mod linear;
 mod log;
