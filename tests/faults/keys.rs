@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::http::Answer;
 use crate::provider::{Part, Provider, say};
 use crate::seed::{Seed, size};
 use crate::server::until;
@@ -102,7 +103,7 @@ fn f15_a_key_that_is_sent_again_and_again_over_kills_is_one_turn() {
                     let (mut client, prompt) = (server.client(), &prompt);
                     scope.spawn(move || {
                         let sent = client.send("POST", "/chat", Some(&body(prompt, prompt)));
-                        sent.ok().filter(|a| a.is_success()).map(|a| a.json()["turn_id"].clone())
+                        sent.ok().filter(Answer::is_success).map(|a| a.json()["turn_id"].clone())
                     })
                 })
                 .collect();

@@ -1,4 +1,4 @@
-//! F26: frames that break the protocol of WebSockets close their socket with the code that says why, and nothing else.
+//! F26: frames that break the protocol of sockets close their socket with the code that says why, and nothing else.
 //!
 //! Each case is the bytes of one client behind its handshake.
 
@@ -12,6 +12,8 @@ use crate::wire::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(15);
+use Then::{Close, Echo, GoOn};
+
 /// Memory that a server may take more after the bad behaviour of a client, in KiB.
 const GROWTH: u64 = 16 * 1024;
 
@@ -26,11 +28,16 @@ enum Then {
     GoOn,
 }
 
-fn cases() -> Vec<(&'static str, Vec<u8>, Then)> {
-    use Then::{Close, Echo, GoOn};
-    let (whole, large) = (frame(FIN | TEXT, b"x"), vec![b'x'; 16 * 1024 + 1]);
-    let unmasked = |first: u8| [header(first, 0, 2), b"hi".to_vec()].concat();
-    let mut cases = vec![
+/// A client's bytes and what they lead to.
+type Case = (&'static str, Vec<u8>, Then);
+
+fn unmasked(first: u8) -> Vec<u8> {
+    [header(first, 0, 2), b"hi".to_vec()].concat()
+}
+
+fn wrong_frames() -> Vec<Case> {
+    let whole = frame(FIN | TEXT, b"x");
+    vec![
         ("a text without mask", unmasked(FIN | TEXT), Close(1002)),
         ("a ping without mask", unmasked(FIN | PING), Close(1002)),
         ("the first reserved bit", frame(FIN | 0x40 | TEXT, b"x"), Close(1002)),
@@ -43,12 +50,21 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Then)> {
         ("a close of 126 bytes", frame(FIN | CLOSE, &[3; 126]), Close(1002)),
         ("the end of a message without its beginning", frame(FIN | CONTINUE, b"x"), Close(1002)),
         ("the middle of a message without its beginning", frame(CONTINUE, b"x"), Close(1002)),
-        ("a text inside of a text", [frame(TEXT, b"x"), whole.clone()].concat(), Close(1002)),
+        ("a text inside of a text", [frame(TEXT, b"x"), whole].concat(), Close(1002)),
         (
             "a binary message inside of a text",
             [frame(TEXT, b"x"), frame(BINARY, b"x")].concat(),
             Close(1002),
         ),
+        ("the unknown kind 3", frame(FIN | 3, b"x"), Close(1002)),
+        ("the unknown kind 7", frame(FIN | 7, b"x"), Close(1002)),
+        ("the unknown control kind 11", frame(FIN | 0xb, b"x"), Close(1002)),
+        ("the unknown control kind 15", frame(FIN | 0xf, b"x"), Close(1002)),
+    ]
+}
+
+fn wrong_texts() -> Vec<Case> {
+    vec![
         ("a text that is not UTF-8", frame(FIN | TEXT, b"caf\xe9!"), Close(1007)),
         ("an overlong letter", frame(FIN | TEXT, b"\xc0\xaf"), Close(1007)),
         ("half a surrogate pair", frame(FIN | TEXT, b"\xed\xa0\x80"), Close(1007)),
@@ -63,6 +79,12 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Then)> {
             Close(1007),
         ),
         ("a reason that is not UTF-8", frame(FIN | CLOSE, &[0x03, 0xe8, 0xff, 0xfe]), Close(1007)),
+    ]
+}
+
+fn too_large() -> Vec<Case> {
+    let large = vec![b'x'; 16 * 1024 + 1];
+    vec![
         ("a text beyond the limit", frame(FIN | TEXT, &large), Close(1009)),
         ("a binary message beyond the limit", frame(FIN | BINARY, &large), Close(1009)),
         (
@@ -80,13 +102,25 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Then)> {
             [header(FIN | TEXT, 0x80, u64::MAX), vec![0; 4]].concat(),
             Close(1009),
         ),
+    ]
+}
+
+fn closes() -> Vec<Case> {
+    let whole = frame(FIN | TEXT, b"x");
+    vec![
         ("a close with one byte", frame(FIN | CLOSE, &[3]), Close(1002)),
         ("a close that says that none was said", closing(1005), Close(1002)),
         ("a close with a code below all", closing(999), Close(1002)),
         ("a close", closing(1000), Close(1000)),
         ("a close with a code of applications", closing(4000), Close(4000)),
         ("a close without a code", frame(FIN | CLOSE, b""), Echo),
-        ("a message behind a close", [closing(1000), whole.clone()].concat(), Close(1000)),
+        ("a message behind a close", [closing(1000), whole].concat(), Close(1000)),
+    ]
+}
+
+fn harmless() -> Vec<Case> {
+    let whole = frame(FIN | TEXT, b"x");
+    vec![
         ("text", whole, GoOn),
         ("nothing in a text", frame(FIN | TEXT, b""), GoOn),
         ("a binary message", frame(FIN | BINARY, b"\xff\x00"), GoOn),
@@ -99,20 +133,10 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Then)> {
         ),
         (
             "a length in more bytes than it needs",
-            [&[FIN | TEXT, 0x80 | 126, 0, 1, 0, 0, 0, 0, b'x'][..]].concat(),
+            vec![FIN | TEXT, 0x80 | 0x7e, 0, 1, 0, 0, 0, 0, b'x'],
             GoOn,
         ),
-    ];
-    for (name, first) in [("3", 3), ("7", 7), ("11", 11), ("15", 15)] {
-        let name = match name {
-            "3" => "the unknown kind 3",
-            "7" => "the unknown kind 7",
-            "11" => "the unknown control kind 11",
-            _ => "the unknown control kind 15",
-        };
-        cases.push((name, frame(FIN | first, b"x"), Close(1002)));
-    }
-    cases
+    ]
 }
 
 /// What became of a socket after these bytes, or what it did instead.
@@ -165,7 +189,8 @@ fn f26_frames_that_break_the_protocol_close_their_socket_with_the_code_that_says
     let mut watcher = Wire::open(server.address, "c").unwrap();
     let resident = server.resident();
     let mut wrong = Vec::new();
-    for (name, bytes, then) in cases() {
+    let cases = [wrong_frames(), wrong_texts(), too_large(), closes(), harmless()].concat();
+    for (name, bytes, then) in cases {
         let mut wire = Wire::open(server.address, "c").unwrap();
         wire.send(&bytes);
         if let Err(what) = outcome(&mut wire, then) {

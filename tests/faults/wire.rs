@@ -1,4 +1,4 @@
-//! A WebSocket client that sends any bytes, right or wrong, and reads frames one by one.
+//! A client of sockets that sends any bytes, right or wrong, and reads frames one by one.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -29,11 +29,11 @@ pub(crate) fn header(first: u8, masked: u8, length: u64) -> Vec<u8> {
     match length {
         0..=125 => bytes.push(masked | u8::try_from(length).unwrap()),
         126..=0xffff => {
-            bytes.push(masked | 126);
+            bytes.push(masked | 0x7e);
             bytes.extend_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
         }
         _ => {
-            bytes.push(masked | 127);
+            bytes.push(masked | 0x7f);
             bytes.extend_from_slice(&length.to_be_bytes());
         }
     }

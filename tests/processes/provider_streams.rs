@@ -37,15 +37,16 @@ fn complete() -> Vec<(&'static str, Vec<Act>, String)> {
         ("chunks", vec![send(format!("{chunked}{}0\r\n\r\n", chunk(&whole)))], text()),
         (
             "a chunk for each byte",
-            vec![send(
-                format!(
-                    "{chunked}{}0\r\n\r\n",
-                    whole.bytes().map(|b| format!("1\r\n{}\r\n", b as char)).collect::<String>()
-                )
-                .chars()
-                .map(|c| c as u8)
-                .collect::<Vec<u8>>(),
-            )],
+            vec![
+                send(chunked),
+                send(
+                    whole
+                        .bytes()
+                        .flat_map(|b| [&b"1\r\n"[..], &[b], b"\r\n"].concat())
+                        .collect::<Vec<u8>>(),
+                ),
+                send("0\r\n\r\n"),
+            ],
             text(),
         ),
         (
@@ -116,7 +117,33 @@ async fn f21_six_megabytes_of_text_in_one_event_are_stored_whole_and_a_socket_he
 }
 
 /// Name, answer, how it is told, with the text that stays.
-fn broken() -> Vec<(&'static str, Vec<Act>, Told<'static>)> {
+type Broken = (&'static str, Vec<Act>, Told<'static>);
+
+fn cut_off() -> Vec<Broken> {
+    let cut = |text| Told { code: "cut", retryable: true, words: "cut off", text };
+    vec![
+        ("nothing", stream(&[]), cut("")),
+        ("only comments", stream(&[": x\n\n: y\n\n"]), cut("")),
+        ("the end in JSON", stream(&[&says("Part"), "data: {\"choices\": [{\"del"]), cut("Part")),
+        (
+            "the end in a whole line",
+            stream(&[&says("Part"), finish("stop").trim_end()]),
+            cut("Part"),
+        ),
+        (
+            "the end in arguments",
+            stream(&[&says("Part"), &calls("call_1", "calc", "{\"a\": 1, \"b\"")]),
+            cut("Part"),
+        ),
+        (
+            "the end behind arguments",
+            stream(&[&says("Part"), &calls("call_1", "calc", "{\"a\": 1, \"b\": 2}")]),
+            cut("Part"),
+        ),
+    ]
+}
+
+fn no_stream() -> Vec<Broken> {
     let cut = |text| Told { code: "cut", retryable: true, words: "cut off", text };
     let protocol = |words, text| Told { code: "protocol", retryable: true, words, text };
     let unreadable = "an event that cannot be read";
@@ -130,14 +157,6 @@ fn broken() -> Vec<(&'static str, Vec<Act>, Told<'static>)> {
     let reported = |text| Told { code: "provider", retryable: false, words: "no such model", text };
     let page = |words| Told { code: "protocol", retryable: false, words, text: "" };
     vec![
-        ("nothing", stream(&[]), cut("")),
-        ("only comments", stream(&[": x\n\n: y\n\n"]), cut("")),
-        ("the end in JSON", stream(&[&says("Part"), "data: {\"choices\": [{\"del"]), cut("Part")),
-        (
-            "the end in a whole line",
-            stream(&[&says("Part"), finish("stop").trim_end()]),
-            cut("Part"),
-        ),
         (
             "JSON that ends early",
             stream(&[&says("Part"), "data: {\"choices\": [{\"del\n\n"]),
@@ -168,17 +187,11 @@ fn broken() -> Vec<(&'static str, Vec<Act>, Told<'static>)> {
         ),
         ("HTML as a stream", stream(&[html, "\n\n"]), cut("")),
         ("gzip", vec![send([packed.as_bytes(), gzip].concat())], cut("")),
-        (
-            "the end in arguments",
-            stream(&[&says("Part"), &calls("call_1", "calc", "{\"a\": 1, \"b\"")]),
-            cut("Part"),
-        ),
-        (
-            "the end behind arguments",
-            stream(&[&says("Part"), &calls("call_1", "calc", "{\"a\": 1, \"b\": 2}")]),
-            cut("Part"),
-        ),
     ]
+}
+
+fn broken() -> Vec<Broken> {
+    [cut_off(), no_stream()].concat()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
