@@ -48,8 +48,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// B9 and B12: opens the chat database, asks for unfinished turns, and listens.
+/// B9 and B12: opens both databases, asks for unfinished turns, and listens.
 async fn floor(listener: TcpListener, database: std::path::PathBuf) -> Result<()> {
+    let profiles = rusqlite::Connection::open(&database)?;
+    let _: i64 = profiles.query_row("SELECT count(*) FROM changes", [], |row| row.get(0))?;
     let chat = rusqlite::Connection::open(database.with_file_name("chat.db"))?;
     let sql = "SELECT count(*) FROM turns WHERE state = 'running'";
     let _: i64 = chat.query_row(sql, [], |row| row.get(0)).unwrap_or(0);

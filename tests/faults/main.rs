@@ -6,12 +6,15 @@
 #![expect(clippy::print_stderr, reason = "seeds and measurements are for the person who runs this")]
 
 mod damage;
+mod descriptors;
 mod disk_full;
 mod full_turns;
 mod http;
+mod keys;
 mod kill;
 mod linear;
 mod log;
+mod protocol;
 mod provider;
 mod rights;
 mod seed;
@@ -20,3 +23,4 @@ mod shared;
 mod storm;
 mod tool_turns;
 mod turns;
+mod wire;

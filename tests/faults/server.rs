@@ -64,6 +64,15 @@ impl Launch {
         self
     }
 
+    /// With so many descriptors at most.
+    pub(crate) fn with_descriptors(mut self, most: usize) -> Self {
+        let program = std::mem::replace(&mut self.program, "/bin/bash".into());
+        let limited = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
+        let program = program.to_str().unwrap().to_owned();
+        self.args.splice(0..0, ["-c".into(), limited, program]);
+        self
+    }
+
     /// Starts and waits for the banner.
     pub(crate) fn start(self) -> Result<Server, Refused> {
         let mut starting = self.spawn();
@@ -156,6 +165,23 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.starting.child.id()
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many descriptors are open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// What it said so far.
+    pub(crate) fn said(&mut self) -> String {
+        self.starting.stderr()
     }
 
     /// `kill -9`.

@@ -109,6 +109,7 @@ impl App {
         release: Release,
     ) -> Self {
         let (middleware_schemas, extension_schemas) = routes::schemas::render(registry.catalog());
+        let metrics = Metrics::new(conversations.counts());
         Self {
             registry,
             conversations,
@@ -116,7 +117,7 @@ impl App {
             mount,
             release,
             debug_api: false,
-            metrics: Metrics::new(),
+            metrics,
             middleware_schemas,
             extension_schemas,
             stop: CancellationToken::new(),

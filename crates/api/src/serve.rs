@@ -24,8 +24,6 @@ const HEAD_BYTES: usize = 64 * 1024;
 const CONNECTIONS: usize = 10_000;
 /// How long sockets may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How often recorded durations are folded.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves `app` on `listener` until `stop` is done, then stops gracefully: no new connections, no new prompts, runs may
 /// finish within `patience`, sockets are closed with 1001.
@@ -38,7 +36,6 @@ pub async fn serve(
     let pipeline = Pipeline::new(app.clone());
     let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut upkeep = tokio::time::interval(UPKEEP);
     tokio::pin!(stop);
     loop {
         let accepted = async {
@@ -60,7 +57,6 @@ pub async fn serve(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
-            _ = upkeep.tick() => app.metrics.upkeep(),
             () = &mut stop => break,
         }
     }

@@ -96,22 +96,24 @@ async fn watch(app: Arc<App>, conv_id: String, mut socket: WebSocket, mut frames
                 Some(Ok(Message::Text(text))) if is_ping(&text) => {
                     heard = Instant::now();
                     let pong = Event::pong(&conv_id, app.conversations.now_ms()).encode(None);
-                    if socket.send(Message::Text(pong.into())).await.is_err() {
+                    if !say(&mut socket, Message::Text(pong.into())).await {
                         break End::Gone;
                     }
                 }
-                Some(Ok(Message::Close(_))) | None => break End::Gone,
-                Some(Err(error)) if error.to_string().contains("too long") => {
-                    break End::Close(close_code::SIZE, "message too large");
+                Some(Ok(Message::Close(_))) => {
+                    // The library has made the answer, and sends it with the next message that there is not.
+                    let _ = timeout(WRITE, socket.flush()).await;
+                    break End::Gone;
                 }
-                Some(Err(_)) => break End::Gone,
+                None => break End::Gone,
+                Some(Err(error)) => break broken(&error.to_string()),
                 Some(Ok(_)) => heard = Instant::now(),
             },
             _ = keepalive.tick() => {
                 if heard.elapsed() > SILENCE {
                     break End::Gone;
                 }
-                if socket.send(Message::Ping(Bytes::new())).await.is_err() {
+                if !say(&mut socket, Message::Ping(Bytes::new())).await {
                     break End::Gone;
                 }
             }
@@ -120,8 +122,24 @@ async fn watch(app: Arc<App>, conv_id: String, mut socket: WebSocket, mut frames
     };
     if let End::Close(code, reason) = end {
         let close = CloseFrame { code, reason: reason.into() };
-        let _ = timeout(WRITE, socket.send(Message::Close(Some(close)))).await;
+        say(&mut socket, Message::Close(Some(close))).await;
     }
+}
+
+/// What a client did that it may not, by the words of the library (RFC 6455 §7.4.1); one that is gone hears none of it.
+fn broken(error: &str) -> End {
+    if error.contains("too long") {
+        End::Close(close_code::SIZE, "message too large")
+    } else if error.contains("UTF-8") {
+        End::Close(close_code::INVALID, "text is not UTF-8")
+    } else {
+        End::Close(close_code::PROTOCOL, "protocol error")
+    }
+}
+
+/// Sends a message; one that asks and never reads must not hold the socket for ever.
+async fn say(socket: &mut WebSocket, message: Message) -> bool {
+    matches!(timeout(WRITE, socket.send(message)).await, Ok(Ok(())))
 }
 
 /// Sends a frame and whatever waits behind it in one flush.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Outside;
+use crate::counts::Counts;
 use crate::feed::{Feed, Frame, Inbox};
 use crate::frame::Event;
 use crate::model::ModelError;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) patience: Patience,
     /// Which conversation an open pause belongs to.
     pub(crate) pauses: Arc<Mutex<HashMap<String, String>>>,
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// When conversations that nobody uses give back what they hold (chapter 30 §5).
@@ -476,7 +478,7 @@ impl Conversation {
             }
             Ok(Err(error)) => {
                 tracing::error!(conv_id = %self.record.conv_id, %error, "failed to store a conversation");
-                metrics::counter!("collodi_chat_write_failures_total").increment(1);
+                self.shared.counts.write_failures.inc();
                 Err(Refused::Storage)
             }
             Err(_) => Err(Refused::Unavailable),

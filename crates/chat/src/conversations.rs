@@ -15,6 +15,7 @@ use crate::conversation::{
     self, Attach, Glance, Mail, Patience, Pause, Prompt, Refused, Shared, Submitted, TurnIds,
     Waiting,
 };
+use crate::counts::Counts;
 use crate::feed::{Held, Inbox};
 use crate::recover::close_interrupted;
 use crate::store::{
@@ -105,6 +106,7 @@ impl Conversations {
                 stop: CancellationToken::new(),
                 patience,
                 pauses: Arc::default(),
+                counts: Arc::default(),
             },
             owners: Owners::default(),
             awake: Arc::default(),
@@ -296,6 +298,12 @@ impl Conversations {
         let id = conv_id.to_owned();
         let loaded = blocking(self.store().clone(), move |store| store.load(&id)).await;
         loaded.map(|loaded| loaded.is_some()).map_err(|_| Refused::Storage)
+    }
+
+    /// What operators count.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.shared.counts
     }
 
     /// How many are in memory.

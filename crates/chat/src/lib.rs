@@ -6,12 +6,14 @@
 //! - [`run`] is the tool loop: what comes next is decided without I/O. [`runtime`] composes what it needs.
 //! - [`frame`] and [`feed`] make and deliver what sockets see; [`timeline`] is the pure projection.
 //! - [`turn`] is what models are told; [`recover`] closes what a dead process left open.
+//! - [`counts`] is what operators count.
 //! - Ports: [`model`], [`tool`], [`middleware`], [`store`].
 //!
 //! This crate knows no HTTP and no SQL.
 
 pub mod conversation;
 pub mod conversations;
+pub mod counts;
 pub mod feed;
 pub mod frame;
 pub mod middleware;

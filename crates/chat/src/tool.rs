@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collodi_profiles::json::Object;
 use collodi_profiles::schema::Schema;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -185,15 +184,15 @@ async fn run(
     };
     let mut attempt = 0;
     loop {
-        // In a task of its own, so that a panic is this call's alone, and one that computes blocks no other.
-        let task = tokio::spawn(
-            AssertUnwindSafe(tool.call(arguments.clone(), context.clone())).catch_unwind(),
-        );
+        // In a task of its own, so that a panic is this call's alone, and one that computes blocks no other. The task
+        // makes the future too: a tool may fail before it has one.
+        let (tool, arguments, context) = (tool.clone(), arguments.clone(), context.clone());
+        let task = tokio::spawn(async move { tool.call(arguments, context).await });
         let stop = AbortOnDrop(task.abort_handle());
         let outcome = tokio::select! {
             ended = task => match ended {
-                Ok(Ok(outcome)) => outcome,
-                _ => Err(format!("tool {name} failed because of a defect in it")),
+                Ok(outcome) => outcome,
+                Err(_) => Err(format!("tool {name} failed because of a defect in it")),
             },
             () = tokio::time::sleep(limits.timeout) => {
                 Err(format!("tool execution timed out after {}", go_duration(limits.timeout)))

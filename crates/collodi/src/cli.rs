@@ -1,6 +1,8 @@
 //! What can be typed. The flags are read off `config.default.toml`, so that a setting has one home: its key, its default
 //! and its sentence; provider settings come from the table that profiles are validated with.
 
+use std::sync::LazyLock;
+
 use clap::{Arg, ArgAction, Command};
 use collodi_profiles::settings::{Kind, SECTIONS};
 use toml::Value;
@@ -18,7 +20,12 @@ pub(crate) struct Setting {
 }
 
 /// The settings in the order of the file, with the comment above each as its help.
-pub(crate) fn settings() -> Vec<Setting> {
+pub(crate) fn settings() -> &'static [Setting] {
+    static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(read_settings);
+    &SETTINGS
+}
+
+fn read_settings() -> Vec<Setting> {
     let mut settings = Vec::new();
     let mut help = String::new();
     for line in DEFAULTS.lines() {
@@ -115,8 +122,7 @@ fn serve() -> Command {
                 .env("COLLODI_CONFIG_FILE")
                 .help("Config file (TOML); without it collodi/config.toml in your configuration folder, if it exists"),
         );
-    let command =
-        settings().into_iter().fold(command, |command, setting| command.arg(flag(&setting)));
+    let command = settings().iter().fold(command, |command, setting| command.arg(flag(setting)));
     let provider =
         SECTIONS.iter().flat_map(|(section, fields)| fields.iter().map(move |f| (*section, f)));
     provider.fold(command, |command, (section, field)| {
@@ -203,7 +209,7 @@ mod tests {
             table.iter().filter(|(_, v)| !v.is_table()).map(|(k, _)| k.as_str()).collect();
         let settings = settings();
         assert_eq!(settings.len(), keys.len());
-        for setting in &settings {
+        for setting in settings {
             assert!(setting.help.ends_with('.'), "{}: {}", setting.name, setting.help);
             assert_eq!(table[&setting.name], setting.default);
         }

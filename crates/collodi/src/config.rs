@@ -207,7 +207,7 @@ fn typed(matches: &ArgMatches) -> Table {
         )
     };
     let mut layer = Table::new();
-    for setting in cli::settings().into_iter().filter(|setting| given(&setting.name)) {
+    for setting in cli::settings().iter().filter(|setting| given(&setting.name)) {
         let name = &setting.name;
         let value = match setting.default {
             Value::Boolean(_) => matches.get_one::<bool>(name).map(|b| Value::Boolean(*b)),

@@ -105,6 +105,8 @@ impl Splitter {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

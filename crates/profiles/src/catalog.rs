@@ -31,18 +31,18 @@ pub struct MiddlewareDefinition {
 }
 
 impl MiddlewareDefinition {
-    /// A definition with a compiled schema; an empty schema is published as `{}`.
+    /// A definition; an empty schema is published as `{}`.
     ///
     /// # Errors
-    /// A name that cannot be part of an extension key, or a broken schema.
-    pub fn new(name: &str, schema: Value) -> Result<Self, String> {
+    /// A name that cannot be part of an extension key.
+    pub fn new(name: &str, schema: Schema) -> Result<Self, String> {
         let name = name.trim();
         if name.is_empty() {
             return Err("middleware definition name is empty".into());
         }
         let key = ExtensionKey::for_middleware(name).map_err(|e| e.to_string())?;
         let word = |member: &str| {
-            schema.get(member).and_then(Value::as_str).unwrap_or_default().to_owned()
+            schema.document().get(member).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         let title = word("title");
         Ok(Self {
@@ -50,7 +50,7 @@ impl MiddlewareDefinition {
             version: 1,
             display_name: if title.is_empty() { name.to_owned() } else { title },
             description: word("description"),
-            schema: Schema::compile(schema).map_err(|e| format!("middleware {name}: {e}"))?,
+            schema,
             tools: Vec::new(),
             operator_only: Vec::new(),
             key,
@@ -106,10 +106,9 @@ impl Catalog {
     /// Adds the schema of an extension; the last one for a key counts.
     ///
     /// # Errors
-    /// A broken key or schema.
-    pub fn add_extension(&mut self, key: &str, schema: Value) -> Result<(), String> {
+    /// A broken key.
+    pub fn add_extension(&mut self, key: &str, schema: Schema) -> Result<(), String> {
         let key = ExtensionKey::parse(key).map_err(|e| e.to_string())?;
-        let schema = Schema::compile(schema).map_err(|e| format!("extension {key}: {e}"))?;
         self.extensions.insert(key, schema);
         Ok(())
     }
@@ -207,8 +206,10 @@ pub(crate) mod tests {
             "properties": {"default_mode": {"type": "string", "default": "default"}}});
         let sqlite = json!({"type": "object", "additionalProperties": false, "properties": {
             "dsn": {"type": "string"}, "max_rows": {"type": "integer", "minimum": 1}}});
-        catalog.add_middleware(MiddlewareDefinition::new("agentmode", agentmode).unwrap()).unwrap();
-        let sqlite = MiddlewareDefinition::new("sqlite", sqlite).unwrap();
+        let compiled = |document| Schema::compile(document).unwrap();
+        let agentmode = MiddlewareDefinition::new("agentmode", compiled(agentmode)).unwrap();
+        catalog.add_middleware(agentmode).unwrap();
+        let sqlite = MiddlewareDefinition::new("sqlite", compiled(sqlite)).unwrap();
         let sqlite = MiddlewareDefinition {
             tools: vec!["sql_query".into()],
             operator_only: vec!["dsn"],
@@ -219,7 +220,7 @@ pub(crate) mod tests {
         catalog.add_tool("calc");
         let suggestions = json!({"type": "object", "required": ["items"], "additionalProperties": false,
             "properties": {"items": {"type": "array", "items": {"type": "string"}, "default": []}}});
-        catalog.add_extension("webchat.starter_suggestions@v1", suggestions).unwrap();
+        catalog.add_extension("webchat.starter_suggestions@v1", compiled(suggestions)).unwrap();
         let upper = |value: &Value| {
             value
                 .as_str()
@@ -237,7 +238,7 @@ pub(crate) mod tests {
     #[test]
     fn names_and_keys_are_taken_once() {
         let mut catalog = catalog();
-        let again = MiddlewareDefinition::new("agentmode", json!({})).unwrap();
+        let again = MiddlewareDefinition::new("agentmode", Schema::trusted(json!({}))).unwrap();
         assert_eq!(
             catalog.add_middleware(again).unwrap_err(),
             "middleware definition already registered: agentmode"
@@ -252,9 +253,12 @@ pub(crate) mod tests {
 
     #[test]
     fn c20_h17_a_definition_that_does_not_compile_stops_the_start() {
-        assert!(MiddlewareDefinition::new("m", json!({"type": 5})).is_err());
-        assert!(
-            MiddlewareDefinition::new("m", json!({"$ref": "https://example.com/x.json"})).is_err()
-        );
+        for broken in [json!({"type": 5}), json!({"$ref": "https://example.com/x.json"})] {
+            let told = Schema::compile(broken.clone()).unwrap_err();
+            // Trusted by mistake, it lets nothing pass and says why.
+            let trusted = Schema::trusted(broken);
+            assert!(!trusted.is_valid(&json!({})));
+            assert!(trusted.violations(&json!({}))[0].message.ends_with(&told));
+        }
     }
 }

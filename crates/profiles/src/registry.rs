@@ -239,6 +239,9 @@ impl Registry {
     /// # Errors
     /// Seeds that break a rule, and the store's failures.
     pub async fn bootstrap(&self, seed: Seed, author: Author) -> Result<bool, Error> {
+        if self.snapshot().registry(&seed.registry).is_some_and(|state| !state.is_empty()) {
+            return Ok(false);
+        }
         let mut profiles = Vec::new();
         for (slug, draft) in seed.profiles {
             let checked = draft::check(slug, draft, &self.catalog, Writer::Operator);
@@ -247,11 +250,10 @@ impl Registry {
             }
             profiles.push(checked.profile);
         }
-        let before =
-            self.snapshot().registry(&seed.registry).is_some_and(|state| !state.is_empty());
+        // Another server may have been faster; then nothing happens.
         let command = decide::bootstrap(seed.registry, profiles, seed.default_profile);
         self.execute(command, author, false).await?;
-        Ok(!before)
+        Ok(true)
     }
 
     async fn execute(

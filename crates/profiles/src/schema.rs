@@ -4,6 +4,7 @@
 //! §13), and [`Schema`] holds a document together with its compiled validator, so that nothing is compiled per write.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -14,7 +15,8 @@ pub mod resolve;
 pub struct Schema {
     document: Value,
     defaults: Option<Value>,
-    validator: jsonschema::Validator,
+    /// Or what is wrong with the document.
+    validator: OnceLock<Result<jsonschema::Validator, String>>,
 }
 
 /// A value breaks a keyword.
@@ -44,9 +46,21 @@ impl Schema {
     /// # Errors
     /// A document that is no JSON Schema, or that refers to another document.
     pub fn compile(document: Value) -> Result<Self, String> {
-        let validator = jsonschema::draft202012::new(&document).map_err(|e| e.to_string())?;
-        let defaults = resolve::defaults(&document);
-        Ok(Self { document, defaults, validator })
+        let schema = Self::trusted(document);
+        schema.validator().as_ref().map_err(Clone::clone)?;
+        Ok(schema)
+    }
+
+    /// The same for a document that a test compiles: it waits until it is needed, because a start should not wait for
+    /// the meta-schema. Nothing conforms to a broken one.
+    #[must_use]
+    pub fn trusted(document: Value) -> Self {
+        Self { defaults: resolve::defaults(&document), document, validator: OnceLock::new() }
+    }
+
+    fn validator(&self) -> &Result<jsonschema::Validator, String> {
+        self.validator
+            .get_or_init(|| jsonschema::draft202012::new(&self.document).map_err(|e| e.to_string()))
     }
 
     /// The document as published.
@@ -58,20 +72,27 @@ impl Schema {
     /// Whether `value` breaks nothing; much cheaper than asking what.
     #[must_use]
     pub fn is_valid(&self, value: &Value) -> bool {
-        self.validator.is_valid(value)
+        self.validator().as_ref().is_ok_and(|validator| validator.is_valid(value))
     }
 
     /// Everything that `value` breaks, in the order of the schema.
     #[must_use]
     pub fn violations(&self, value: &Value) -> Vec<Violation> {
-        self.validator
-            .iter_errors(value)
-            .map(|error| Violation {
-                pointer: error.instance_path().to_string(),
-                keyword: keyword(&error.schema_path().to_string()),
-                message: error.to_string(),
-            })
-            .collect()
+        match self.validator() {
+            Ok(validator) => validator
+                .iter_errors(value)
+                .map(|error| Violation {
+                    pointer: error.instance_path().to_string(),
+                    keyword: keyword(&error.schema_path().to_string()),
+                    message: error.to_string(),
+                })
+                .collect(),
+            Err(broken) => vec![Violation {
+                pointer: String::new(),
+                keyword: "invalid",
+                message: format!("the schema is broken: {broken}"),
+            }],
+        }
     }
 }
 

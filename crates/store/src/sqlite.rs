@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use collodi_profiles::store::{StoreError, StoreErrorKind};
 use companion::Left;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 pub mod adopt;
@@ -59,9 +60,19 @@ pub(crate) fn connect(path: &Path, access: Access) -> Result<Connection, StoreEr
     Ok(connection)
 }
 
+/// Makes a connection for writing of one that only looked.
+pub(crate) fn to_writer(connection: Connection) -> rusqlite::Result<Connection> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    connection.pragma_update(None, "query_only", false)?;
+    configure(&connection, Access::Write)?;
+    Ok(connection)
+}
+
 fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Otherwise a statement that a partial index might serve is prepared anew for every value that is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
@@ -124,6 +135,15 @@ pub enum Look {
 /// # Errors
 /// The named cause, and what to do.
 pub fn inspect(path: &Path, application_id: i32, look_at: Look) -> Result<Found, StoreError> {
+    examine(path, application_id, look_at).map(|(found, _)| found)
+}
+
+/// As [`inspect`], with the connection that looked, if there is a file.
+pub(crate) fn examine(
+    path: &Path,
+    application_id: i32,
+    look_at: Look,
+) -> Result<(Found, Option<Connection>), StoreError> {
     let refuse = |text: String| Err(StoreError::new(StoreErrorKind::Corrupt, text));
     let shown = path.display();
     let log = with_suffix(path, "-wal");
@@ -146,8 +166,8 @@ pub fn inspect(path: &Path, application_id: i32, look_at: Look) -> Result<Found,
     let left = Left::read(path)?;
     if size == 0 {
         return match left {
-            Some(left) => left.check(None).map(|()| Found::Nothing),
-            None => Ok(Found::Nothing),
+            Some(left) => left.check(None).map(|()| (Found::Nothing, None)),
+            None => Ok((Found::Nothing, None)),
         };
     }
     // SQLite falls back to reading when it may not write, and says little when it may do neither.
@@ -167,15 +187,18 @@ pub fn inspect(path: &Path, application_id: i32, look_at: Look) -> Result<Found,
     if let Some(left) = left {
         left.check(seen.identity.as_deref())?;
     }
-    match (seen.application_id, seen.user_version, &seen.tables[..]) {
-        (0, 0, []) => Ok(Found::Nothing),
-        (owner, version, _) if owner == i64::from(application_id) => Ok(Found::Ours(version)),
-        (0, 0, [table]) if table == "profile_registries" => Ok(Found::Reference),
-        _ => refuse(format!(
-            "{shown} is another program's database (tables: {}). It was left untouched",
-            seen.tables.join(", ")
-        )),
-    }
+    let found = match (seen.application_id, seen.user_version, &seen.tables[..]) {
+        (0, 0, []) => Found::Nothing,
+        (owner, version, _) if owner == i64::from(application_id) => Found::Ours(version),
+        (0, 0, [table]) if table == "profile_registries" => Found::Reference,
+        _ => {
+            return refuse(format!(
+                "{shown} is another program's database (tables: {}). It was left untouched",
+                seen.tables.join(", ")
+            ));
+        }
+    };
+    Ok((found, Some(connection)))
 }
 
 /// What a database says of itself.
@@ -225,7 +248,6 @@ fn creatable(path: &Path) -> Result<(), StoreError> {
 
 /// Opens for looking: closing it neither folds the log in nor removes it.
 pub(crate) fn open_untouched(path: &Path) -> rusqlite::Result<Connection> {
-    use rusqlite::config::DbConfig;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -273,6 +295,21 @@ mod tests {
     #[test]
     fn f12_the_linked_sqlite_has_the_fix_of_the_wal_reset_bug() {
         check_library().unwrap();
+    }
+
+    #[test]
+    fn a_statement_that_a_partial_index_might_serve_is_prepared_once() {
+        use rusqlite::StatementStatus::RePrepare;
+        let folder = tempfile::tempdir().unwrap();
+        let connection = connect(&folder.path().join("a.db"), Access::Write).unwrap();
+        let schema = "CREATE TABLE t (x, state); CREATE INDEX i ON t (x) WHERE state = 'running'";
+        connection.execute_batch(schema).unwrap();
+        let mut statement =
+            connection.prepare("SELECT x FROM t WHERE x = ?1 AND state = ?2").unwrap();
+        for n in 0..10 {
+            assert!(!statement.exists([n, n]).unwrap());
+        }
+        assert_eq!(statement.get_status(RePrepare), 0);
     }
 
     #[test]

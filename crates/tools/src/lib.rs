@@ -13,6 +13,7 @@ use collodi_profiles::catalog::MiddlewareDefinition;
 use collodi_profiles::json::Object;
 use collodi_profiles::profile::Draft;
 use collodi_profiles::registry::Seed;
+use collodi_profiles::schema::Schema;
 use collodi_profiles::{Catalog, MiddlewareUse, Policy, ProfileSlug, RegistrySlug, Runtime};
 use serde_json::json;
 
@@ -26,7 +27,7 @@ pub const STARTER_SUGGESTIONS: &str = "webchat.starter_suggestions@v1";
 /// Everything that the web chat offers (chapter 20 §7).
 ///
 /// # Errors
-/// A definition that does not compile; the server then does not start (H17).
+/// Names that clash; the server then does not start (H17).
 pub fn catalog() -> Result<Catalog, String> {
     let mut catalog = Catalog::default();
     catalog.add_middleware(agentmode_definition()?)?;
@@ -36,12 +37,12 @@ pub fn catalog() -> Result<Catalog, String> {
     catalog.add_tool("calc");
     catalog.add_extension(
         STARTER_SUGGESTIONS,
-        json!({
+        Schema::trusted(json!({
             "type": "object",
             "properties": {"items": {"type": "array", "items": {"type": "string"}, "default": []}},
             "required": ["items"],
             "additionalProperties": false,
-        }),
+        })),
     )?;
     Ok(catalog)
 }
@@ -112,7 +113,7 @@ fn agentmode_definition() -> Result<MiddlewareDefinition, String> {
         "properties": {"default_mode": {"type": "string", "default": "default"}},
         "additionalProperties": false,
     });
-    let definition = MiddlewareDefinition::new("agentmode", schema)?;
+    let definition = MiddlewareDefinition::new("agentmode", Schema::trusted(schema))?;
     Ok(MiddlewareDefinition { display_name: "Agent Mode".into(), ..definition })
 }
 
@@ -131,7 +132,7 @@ fn sqlite_definition() -> Result<MiddlewareDefinition, String> {
         },
         "additionalProperties": false,
     });
-    let definition = MiddlewareDefinition::new("sqlite", schema)?;
+    let definition = MiddlewareDefinition::new("sqlite", Schema::trusted(schema))?;
     Ok(MiddlewareDefinition {
         display_name: "SQLite Tool".into(),
         tools: vec!["sql_query".into()],
@@ -142,11 +143,17 @@ fn sqlite_definition() -> Result<MiddlewareDefinition, String> {
 
 #[cfg(test)]
 mod tests {
+    use collodi_profiles::schema::Schema;
+
     #[test]
     fn everything_that_ships_compiles_and_is_known() {
         let catalog = super::catalog().unwrap();
         let names: Vec<_> = catalog.middlewares().map(|m| m.name.as_str()).collect();
         assert_eq!(names, ["agentmode", "sqlite"]);
+        let documents = catalog.middlewares().map(|m| m.schema.document());
+        for document in documents.cloned().chain(catalog.extension_schemas().into_values()) {
+            Schema::compile(document).unwrap();
+        }
         assert!(["calculator", "calc", "sql_query"].iter().all(|tool| catalog.knows_tool(tool)));
     }
 }

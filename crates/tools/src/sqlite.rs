@@ -17,8 +17,17 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::Shipped;
+
+mod linear;
+
+/// Queries at once in this process: each takes a core for as long as it may, and answers need some too.
+static PLACES: Semaphore = Semaphore::const_new(4);
+
+/// Bytes of one value, row or text that is computed.
+const MAX_VALUE: usize = 1024 * 1024;
 
 const REFUSED: &str = "error: read-only mode: statement not allowed";
 /// Pragmas that only read.
@@ -136,7 +145,12 @@ impl Tool for Query {
         let (path, limits) = (self.path.clone(), self.limits);
         let sql = arguments.get("sql").and_then(Value::as_str).unwrap_or_default().to_owned();
         async move {
-            let run = move || query(&path, &sql, limits, &context);
+            let place = PLACES.acquire().await.map_err(|e| e.to_string())?;
+            // The place is taken until the query is over, also when nobody waits for it any more.
+            let run = move || {
+                let _place = place;
+                query(&path, &sql, limits, &context)
+            };
             let text = tokio::task::spawn_blocking(run).await.map_err(|e| e.to_string())?;
             Ok(Value::String(text))
         }
@@ -185,7 +199,8 @@ fn sandboxed(path: &Path) -> rusqlite::Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "query_only", true)?;
     for (limit, most) in [
-        (Limit::SQLITE_LIMIT_LENGTH, 16 * 1024 * 1024),
+        (Limit::SQLITE_LIMIT_LENGTH, i32::try_from(MAX_VALUE).unwrap_or(i32::MAX)),
+        (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256),
         (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 * 1024),
         (Limit::SQLITE_LIMIT_ATTACHED, 0),
         (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
@@ -194,6 +209,7 @@ fn sandboxed(path: &Path) -> rusqlite::Result<Connection> {
     ] {
         connection.set_limit(limit, most)?;
     }
+    linear::install(&connection)?;
     Ok(connection)
 }
 

@@ -6,8 +6,8 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use super::{json, json_value};
-use crate::App;
 use crate::problem::Failure;
+use crate::{App, metrics};
 
 const PAGE: &str = include_str!("../page.html");
 
@@ -51,7 +51,7 @@ pub(crate) fn metrics(app: &App) -> Response {
     let snapshot = app.registry.snapshot();
     let profiles = snapshot.registries().map(|state| state.len()).sum();
     let text = app.metrics.render(profiles, snapshot.revision(), app.conversations.len());
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 pub(crate) fn release(app: &App, method: &Method) -> Result<Response, Failure> {

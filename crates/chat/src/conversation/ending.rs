@@ -50,7 +50,7 @@ impl Conversation {
                 state.as_str()
             }
         };
-        metrics::counter!("collodi_turns_ended_total", "outcome" => word).increment(1);
+        self.shared.counts.turns_ended.get_or_create(&[("outcome", word)]).inc();
         self.push_record();
         self.context = Some(std::mem::take(&mut running.blocks));
         self.head = Some(running.turn);

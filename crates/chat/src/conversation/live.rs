@@ -182,7 +182,7 @@ impl Conversation {
         self.shared.tasks.spawn(run::drive(outside, job, sender, cancel.clone()));
         let running = Running::new(ids, prompt, turn, blocks, progress, cancel);
         self.running = Some(Box::new(Running { step_mode, ..running }));
-        metrics::counter!("collodi_turns_started_total").increment(1);
+        self.shared.counts.turns_started.inc();
         Ok(())
     }
 

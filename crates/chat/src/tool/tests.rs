@@ -95,6 +95,80 @@ async fn inf_25_results_are_capped_and_say_so() {
     );
 }
 
+#[tokio::test]
+async fn f22_a_hundred_megabytes_are_cut_with_a_mark_also_in_an_error() {
+    let result = tools(|_| Box::pin(async { Ok(json!("x".repeat(100_000_000))) }));
+    let error = tools(|_| Box::pin(async { Err("\u{e9}".repeat(50_000_000)) }));
+    for (set, left_out) in [(result, 100_000_002 - MAX_RESULT), (error, 100_000_000 - MAX_RESULT)] {
+        let seen = outcomes(&[call(r#"{"a":1}"#)], &set, ToolLimits::default()).await;
+        assert!(seen[0].len() < 2 * MAX_RESULT, "{}", seen[0].len());
+        assert!(seen[0].contains(&format!("{left_out} bytes cut off")), "{left_out}");
+    }
+}
+
+/// Before it has made its future, not inside of it: that is no less this call's alone.
+#[tokio::test]
+async fn f22_a_tool_that_panics_at_once_fails_its_own_call_and_no_other() {
+    let tools = tools(|arguments| {
+        assert!(arguments["a"] != 1, "one is too few");
+        Box::pin(async { Ok(json!("fine")) })
+    });
+    let calls = [call(r#"{"a":1}"#), call(r#"{"a":2}"#)];
+    let seen = outcomes(&calls, &tools, ToolLimits::default()).await;
+    assert_eq!(seen, [r#"{"error":"tool t failed because of a defect in it"}"#, r#""fine""#]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f22_a_tool_that_blocks_its_thread_is_timed_out_and_delays_no_other() {
+    // Blocks until the test is over, so that only the deadline can end its call.
+    static OVER: Mutex<()> = Mutex::new(());
+    let tools = tools(|arguments| {
+        Box::pin(async move {
+            if arguments["a"] == 1 {
+                drop(OVER.lock().unwrap());
+            }
+            Ok(json!("fine"))
+        })
+    });
+    let limits = ToolLimits { timeout: Duration::from_millis(300), ..ToolLimits::default() };
+    let (over, wait) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let holder = std::thread::spawn(move || {
+        let _held = OVER.lock().unwrap();
+        tell.send(()).unwrap();
+        let _ = wait.recv();
+    });
+    told.recv().unwrap();
+    let calls = [call(r#"{"a":1}"#), call(r#"{"a":2}"#)];
+    let seen = outcomes(&calls, &tools, limits).await;
+    drop(over);
+    holder.join().unwrap();
+    assert_eq!(seen[0], r#"{"error":"tool execution timed out after 300ms"}"#);
+    assert_eq!(seen[1], r#""fine""#);
+}
+
+#[tokio::test]
+async fn f22_unknown_names_and_wrong_arguments_are_told_and_nothing_runs() {
+    let tools = tools(|_| panic!("it ran"));
+    let arguments = [
+        "{\"a\":",
+        "[1]",
+        "null",
+        "\"{}\"",
+        "{}",
+        r#"{"a":1.5}"#,
+        r#"{"a":null}"#,
+        r#"{"a":1,"op":2}"#,
+    ];
+    let mut calls: Vec<Block> = arguments.map(call).into();
+    calls.extend(["", "T", "t ", "no_such_tool", "\u{0}"].map(|n| Block::tool_call("c", n, "{}")));
+    let seen = outcomes(&calls, &tools, ToolLimits::default()).await;
+    for (at, text) in seen.iter().enumerate() {
+        let words = if at < arguments.len() { "invalid arguments" } else { "tool not found" };
+        assert!(text.starts_with(&format!("{{\"error\":\"{words}")), "{at}: {text}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn failing_tools_are_tried_again_when_that_is_asked_for() {
     static CALLS: Mutex<u32> = Mutex::new(0);

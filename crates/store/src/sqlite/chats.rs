@@ -115,10 +115,9 @@ impl SqliteChats {
                 .map_err(|e| other(format!("create {}: {e}", folder.display())))?;
         }
         let writer = migrate::open(path, &SCHEMA, foreign(path), foreign(path))?;
-        let reader = connect(path, Access::Read)?;
         let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);
-        let identity = identity(&reader, path)?;
-        let newest: i64 = reader
+        let identity = identity(&writer, path)?;
+        let newest: i64 = writer
             .query_row("SELECT coalesce(max(id), 0) FROM conversations", [], |row| row.get(0))
             .map_err(fail)?;
         let (queue, messages) = channel();
@@ -135,7 +134,7 @@ impl SqliteChats {
             .map_err(|e| other(format!("start the chat writer: {e}")))?;
         Ok(Self {
             path: path.to_owned(),
-            readers: Mutex::new(vec![reader]),
+            readers: Mutex::default(),
             next_row: AtomicI64::new(newest + 1),
             queue,
             backlog,

@@ -7,7 +7,7 @@ use collodi_profiles::json::sha256_hex;
 use collodi_profiles::store::{StoreError, StoreErrorKind};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Access, Found, Look, connect, failed, inspect, open_untouched, use_wal, with_suffix};
+use super::{Access, Found, Look, connect, examine, failed, to_writer, use_wal, with_suffix};
 
 /// One step of a schema.
 pub(crate) struct Migration {
@@ -37,47 +37,52 @@ pub(crate) fn open(
     adopt: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<Connection, StoreError> {
     let newest = i64::try_from(schema.migrations.len()).unwrap_or(i64::MAX);
-    let found = inspect(path, schema.application_id, schema.look)?;
-    if let Found::Ours(version) = found
-        && version > newest
-    {
-        let text = format!(
-            "{} has schema version {version}, this program knows up to {newest}: use a newer collodi, or restore the \
-             snapshot that was taken before the upgrade ({}.before-*)",
-            path.display(),
-            path.display()
-        );
-        return Err(StoreError::new(StoreErrorKind::Corrupt, text));
-    }
-    check_recorded(path, schema, found)?;
-    if found == Found::Reference {
-        let untouched = open_untouched(path);
-        check(&untouched.map_err(|e| failed(&format!("open {}", path.display()), &e))?)?;
+    let fail = |e: rusqlite::Error| failed(&format!("open {}", path.display()), &e);
+    let (found, looking) = examine(path, schema.application_id, schema.look)?;
+    match (found, looking) {
+        (Found::Ours(version), _) if version > newest => {
+            let text = format!(
+                "{} has schema version {version}, this program knows up to {newest}: use a newer collodi, or restore \
+                 the snapshot that was taken before the upgrade ({}.before-*)",
+                path.display(),
+                path.display()
+            );
+            return Err(StoreError::new(StoreErrorKind::Corrupt, text));
+        }
+        (Found::Ours(version), Some(looking)) => {
+            check_recorded(&looking, path, schema, version)?;
+            if version == newest {
+                let connection = to_writer(looking).map_err(fail)?;
+                use_wal(&connection).map_err(fail)?;
+                return Ok(connection);
+            }
+        }
+        (Found::Reference, Some(looking)) => check(&looking)?,
+        _ => {}
     }
     let mut connection = connect(path, Access::Write)?;
-    if !matches!(found, Found::Nothing | Found::Ours(_))
-        || matches!(found, Found::Ours(v) if v < newest)
-    {
+    if found != Found::Nothing {
         let kept = snapshot_beside(&connection, path, found)?;
         tracing::info!(snapshot = %kept.display(), "kept a snapshot of the database before changing its schema");
     }
     migrate(&mut connection, path, schema, found == Found::Reference, adopt)?;
     // Only now, so that a migration that fails leaves every byte of the file as it was.
-    use_wal(&connection).map_err(|e| failed(&format!("open {}", path.display()), &e))?;
-    if found != Found::Ours(newest) {
-        // The schema is in the file itself from the start, and what an adoption overwrote is gone from it. Others that
-        // read meanwhile only put that off.
-        let fold = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        fold.map_err(|e| failed(&format!("fold the log of {}", path.display()), &e))?;
-    }
+    use_wal(&connection).map_err(fail)?;
+    // The schema is in the file itself from the start, and what an adoption overwrote is gone from it. Others that read
+    // meanwhile only put that off.
+    let fold = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    fold.map_err(|e| failed(&format!("fold the log of {}", path.display()), &e))?;
     Ok(connection)
 }
 
 /// The migrations that the file has seen must be those that this program knows.
-fn check_recorded(path: &Path, schema: &Schema, found: Found) -> Result<(), StoreError> {
-    let Found::Ours(version) = found else { return Ok(()) };
+fn check_recorded(
+    connection: &Connection,
+    path: &Path,
+    schema: &Schema,
+    version: i64,
+) -> Result<(), StoreError> {
     let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);
-    let connection = open_untouched(path).map_err(fail)?;
     for (number, migration) in (1..=version).zip(schema.migrations) {
         let recorded = connection
             .query_row("SELECT sha256 FROM migrations WHERE version = ?1", [number], |row| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use collodi_profiles::json::sha256_hex;
 use collodi_profiles::profile::Profile;
@@ -38,6 +38,8 @@ pub struct SqliteProfiles {
     path: PathBuf,
     /// Taken when the database is closed.
     reader: Mutex<Option<Connection>>,
+    /// The connection that opened the database, for the first who writes.
+    opener: Mutex<Option<Connection>>,
     /// Absent when the database was opened for reading only.
     companion: Option<Companion>,
 }
@@ -58,16 +60,15 @@ impl SqliteProfiles {
         let _alone = lock_folder(path);
         let adopt = |connection: &Connection| adopt::adopt(connection, path, catalog, now_ms);
         let check = |connection: &Connection| adopt::check(connection, path, catalog);
-        let writer = migrate::open(path, &SCHEMA, check, adopt)?;
+        let opener = migrate::open(path, &SCHEMA, check, adopt)?;
         let reader = connect(path, Access::Read)?;
-        // By reading, this connection takes part in the log, which would go with the writer otherwise.
+        // By reading, this connection takes part in the log, which would go with the last writer otherwise.
         let identity = reader
             .query_row("SELECT id FROM identity", [], |row| row.get::<_, String>(0))
             .map_err(|e| failed(&format!("read {}", path.display()), &e))?;
-        drop(writer);
-        let reader = Mutex::new(Some(reader));
+        let (reader, opener) = (Mutex::new(Some(reader)), Mutex::new(Some(opener)));
         let companion = Some(Companion::open(path, &identity)?);
-        Ok(Self { path: path.to_owned(), reader, companion })
+        Ok(Self { path: path.to_owned(), reader, opener, companion })
     }
 
     /// Opens a database of ours for reading; nothing is created, migrated or adopted.
@@ -85,7 +86,8 @@ impl SqliteProfiles {
             return Err(StoreError::new(StoreErrorKind::Other, text));
         }
         let reader = Mutex::new(Some(connect(path, Access::Read)?));
-        Ok(Self { path: path.to_owned(), reader, companion: None })
+        let opener = Mutex::default();
+        Ok(Self { path: path.to_owned(), reader, opener, companion: None })
     }
 
     fn read<T>(
@@ -93,7 +95,7 @@ impl SqliteProfiles {
         doing: &str,
         read: impl FnOnce(&Connection) -> Result<T, ReadError>,
     ) -> Result<T, StoreError> {
-        let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = || StoreError::new(StoreErrorKind::Closed, "the database is closed");
         let connection = reader.as_ref().ok_or_else(closed)?;
         read(connection).map_err(|error| error.at(&format!("{doing} {}", self.path.display())))
@@ -102,9 +104,10 @@ impl SqliteProfiles {
 
 impl Drop for SqliteProfiles {
     fn drop(&mut self) {
-        let reader = self.reader.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reader = self.reader.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let opener = self.opener.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(companion) = &self.companion {
-            companion.close(|| drop(reader.take()));
+            companion.close(|| drop((opener.take(), reader.take())));
         }
     }
 }
@@ -143,7 +146,11 @@ impl ProfileStore for SqliteProfiles {
     }
 
     fn writer(&self) -> Result<Box<dyn WriteSession>, StoreError> {
-        let connection = connect(&self.path, Access::Write)?;
+        let opener = self.opener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let connection = match opener {
+            Some(connection) => connection,
+            None => connect(&self.path, Access::Write)?,
+        };
         let path = self.path.display().to_string();
         Ok(Box::new(Session { connection, path, seen: None, touched: BTreeMap::new(), lost: None }))
     }
