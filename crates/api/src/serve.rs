@@ -15,6 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::App;
 use crate::pipeline::Pipeline;
+use patient::Patient;
+
+mod patient;
 
 /// How long a request's head may take, also between two requests of a connection (hyper has no separate idle limit).
 const HEAD: Duration = Duration::from_secs(15);
@@ -88,7 +91,7 @@ async fn converse(stream: TcpStream, pipeline: Pipeline, drain: CancellationToke
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream)), service)
         .with_upgrades();
     tokio::pin!(connection);
     // A client that breaks off or is too slow is no event of ours.

@@ -224,6 +224,6 @@ pub(crate) fn now_ms() -> i64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "these are the ids that everything else is given")]
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }

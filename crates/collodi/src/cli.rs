@@ -57,6 +57,7 @@ pub(crate) fn command() -> Command {
         .subcommand(profiles())
         .subcommand(timeline::command())
         .subcommand(import())
+        .subcommand(crate::ops::command())
 }
 
 fn profiles() -> Command {

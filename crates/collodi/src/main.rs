@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod export;
 mod import;
+mod ops;
 mod output;
 mod timeline;
 
@@ -30,6 +31,9 @@ fn main() -> ExitCode {
         }
         Some(("timeline", matches)) => {
             return timeline::run(matches).unwrap_or_else(|error| fail(1, &error));
+        }
+        Some(("ops", matches)) => {
+            return ops::run(matches).unwrap_or_else(|error| fail(USAGE, &error));
         }
         Some(("import", matches)) => {
             return import::run(matches).map_or_else(|e| fail(1, &e), |()| ExitCode::SUCCESS);

@@ -1,0 +1,10 @@
+//! `collodi ops` as an operator runs it: against real servers, and against servers that are broken in one line each.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod check;
+mod command;
+mod front;
+#[path = "../processes/server.rs"]
+#[expect(dead_code, reason = "other tests need the rest of it")]
+mod server;
