@@ -8,3 +8,4 @@ mod front;
 #[path = "../processes/server.rs"]
 #[expect(dead_code, reason = "other tests need the rest of it")]
 mod server;
+mod snapshots;

@@ -69,6 +69,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     std::fs::create_dir_all(&config.values.data_dir)
         .with_context(|| format!("create {}", config.values.data_dir.display()))?;
     let _lock = Lock::acquire(&chat_path)?;
+    finish_restore(&config)?;
     // The two databases are opened side by side, because most of it is waiting for the disk; but a start that is refused
     // makes no files.
     let open_chats = |path: PathBuf| tokio::task::spawn_blocking(move || SqliteChats::open(&path));
@@ -124,6 +125,14 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     banner(&config, &chat_path, listener.local_addr()?, &registry, &model);
     let patience = Duration::from_secs(config.values.shutdown_seconds);
     collodi_api::serve::serve(app, listener, stop, patience).await;
+    Ok(())
+}
+
+/// A restore that was decided before its process died (decision 32).
+fn finish_restore(config: &Config) -> Result<()> {
+    if collodi_store::restore::finish(&config.profiles_path())? {
+        tracing::warn!("finished a restore that was interrupted");
+    }
     Ok(())
 }
 

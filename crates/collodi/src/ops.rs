@@ -2,18 +2,24 @@
 //!
 //! - [`verdict`] is what a check is and what comes out of it; [`print`] shows it; [`target`] is a server under check.
 //! - [`check`] asks running servers; its parts are in [`checks`].
+//! - [`database`] takes, verifies and restores snapshots; [`process`] sees who uses them.
 
 mod check;
 mod checks;
+mod database;
 mod print;
+mod process;
 mod target;
 mod verdict;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use tokio_util::sync::CancellationToken;
+
+use database::Place;
 
 /// `collodi ops` and what stands below it.
 pub(crate) fn command() -> Command {
@@ -41,6 +47,54 @@ pub(crate) fn command() -> Command {
                 )
                 .arg(print::arg()),
         )
+        .subcommand(
+            Command::new("snapshot")
+                .about("Takes a snapshot of the databases, also while servers use them, and reads it back")
+                .args(place_args())
+                .arg(path_arg("to", "DIR", "New folder for the snapshot").required(true))
+                .arg(print::arg()),
+        )
+        .subcommand(
+            Command::new("verify")
+                .about("Compares a snapshot with its manifest, and its databases with what they should be")
+                .arg(path_arg("from", "DIR", "Folder of the snapshot").required(true))
+                .arg(print::arg()),
+        )
+        .subcommand(
+            Command::new("restore")
+                .about("Puts a snapshot in the place of the databases; servers must be stopped; what is replaced is kept")
+                .args(place_args())
+                .arg(path_arg("from", "DIR", "Folder of the snapshot").required(true))
+                .arg(
+                    Arg::new("of-another-database")
+                        .long("of-another-database")
+                        .action(ArgAction::SetTrue)
+                        .help("Also if the snapshot was taken of another database"),
+                )
+                .arg(print::arg()),
+        )
+        .subcommand(
+            Command::new("undo-restore")
+                .about("Puts back what the last restore replaced; servers must be stopped")
+                .args(place_args())
+                .arg(print::arg()),
+        )
+}
+
+/// `--data-dir`, or a registry file alone, which may be one of the Go reference.
+fn place_args() -> [Arg; 2] {
+    [
+        path_arg("data-dir", "DIR", "Folder of the databases").env("COLLODI_DATA_DIR"),
+        path_arg(
+            "profile-registry-db",
+            "FILE",
+            "A registry database alone, ours or of the Go reference, in the place of --data-dir",
+        ),
+    ]
+}
+
+fn path_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
 }
 
 const CHECK_EXAMPLES: &str = "Examples:
@@ -78,9 +132,28 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
         interrupt(&cancel)?;
         let is_go = match matches.subcommand() {
             Some(("check", matches)) => check::run(matches, cancel).await?,
-            _ => anyhow::bail!("no command given"),
+            Some((name, matches)) => {
+                let report = on_databases(name, matches)?;
+                print::report(matches, &report);
+                report.is_go()
+            }
+            None => anyhow::bail!("no command given"),
         };
         Ok(if is_go { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+/// What works on files, and is finished before it looks at signals.
+fn on_databases(name: &str, matches: &ArgMatches) -> Result<verdict::Report> {
+    let folder = |name: &str| matches.get_one::<String>(name).map(Path::new);
+    let given = |name: &str| folder(name).with_context(|| format!("give --{name} DIR"));
+    let of_another = || matches.get_flag("of-another-database");
+    Ok(match name {
+        "snapshot" => database::snapshot(&Place::of(matches)?, given("to")?).into(),
+        "verify" => database::verify(given("from")?).into(),
+        "restore" => database::restore(&Place::of(matches)?, Some(given("from")?), of_another()),
+        "undo-restore" => database::restore(&Place::of(matches)?, None, false),
+        other => anyhow::bail!("no command {other}"),
     })
 }
 

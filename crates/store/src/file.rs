@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::step::step;
+
 /// Writes `content` to `path`: a reader sees the old or the new file, also after a crash. Parent folders are created.
 /// An existing file keeps its mode, and a symbolic link keeps pointing at the file that is replaced. Writers of the
 /// same path wait for each other.
@@ -35,7 +37,9 @@ pub(crate) fn swap(target: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!(".{}.{drawn:016x}.tmp", name.to_string_lossy()));
     let mode = fs::metadata(target).ok().map(|meta| meta.permissions());
     let written = write_durably(&temporary, content, mode)
+        .and_then(|()| step())
         .and_then(|()| fs::rename(&temporary, target))
+        .and_then(|()| step())
         .and_then(|()| File::open(folder)?.sync_all());
     if written.is_err() {
         let _ = fs::remove_file(&temporary);

@@ -248,12 +248,32 @@ fn creatable(path: &Path) -> Result<(), StoreError> {
 
 /// Opens for looking: closing it neither folds the log in nor removes it.
 pub(crate) fn open_untouched(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open_for_copy(path)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// The same for `VACUUM INTO`, which writes elsewhere.
+pub(crate) fn open_for_copy(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
+}
+
+/// Whether another process has the database open, as far as SQLite's locks tell: one that uses a log always holds one.
+#[must_use]
+pub fn is_in_use(path: &Path) -> bool {
+    let ask = || -> rusqlite::Result<()> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "locking_mode", "exclusive")?;
+        connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")
+    };
+    let busy = [ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
+    ask().is_err_and(|e| e.sqlite_error_code().is_some_and(|code| busy.contains(&code)))
 }
 
 /// `profiles.db` and `-wal` make `profiles.db-wal`.

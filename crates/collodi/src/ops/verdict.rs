@@ -145,6 +145,12 @@ pub(crate) struct Report {
     pub(crate) findings: Vec<Finding>,
 }
 
+impl From<Finding> for Report {
+    fn from(finding: Finding) -> Self {
+        Self { findings: vec![finding] }
+    }
+}
+
 impl Report {
     pub(crate) fn add(&mut self, finding: Finding) {
         self.findings.push(finding);

@@ -26,7 +26,12 @@ mod read;
 pub(super) mod write;
 
 /// "colc": conversations of this program.
-const APPLICATION_ID: i32 = 0x636f_6c63;
+pub(crate) const APPLICATION_ID: i32 = 0x636f_6c63;
+
+/// The schema version that this program writes.
+pub(crate) fn newest_schema() -> i64 {
+    i64::try_from(SCHEMA.migrations.len()).unwrap_or(i64::MAX)
+}
 
 const SCHEMA: Schema = Schema {
     application_id: APPLICATION_ID,
@@ -94,8 +99,7 @@ impl SqliteChats {
     /// A file that is missing or not at this program's schema.
     pub fn open_existing(path: &Path) -> Result<ChatReader, StoreError> {
         check_library()?;
-        let newest = i64::try_from(SCHEMA.migrations.len()).unwrap_or(i64::MAX);
-        if inspect(path, APPLICATION_ID, SCHEMA.look)? != Found::Ours(newest) {
+        if inspect(path, APPLICATION_ID, SCHEMA.look)? != Found::Ours(newest_schema()) {
             let text = format!("{} is not a chat database of this version", path.display());
             return Err(StoreError::new(StoreErrorKind::Other, text));
         }

@@ -19,7 +19,12 @@ use super::migrate::{self, Migration, Schema};
 use super::{Access, Found, Look, adopt, check_library, connect, failed, inspect};
 
 /// "colp": a profile registry of this program.
-const APPLICATION_ID: i32 = 0x636f_6c70;
+pub(crate) const APPLICATION_ID: i32 = 0x636f_6c70;
+
+/// The schema version that this program writes.
+pub(crate) fn newest_schema() -> i64 {
+    i64::try_from(SCHEMA.migrations.len()).unwrap_or(i64::MAX)
+}
 
 const SCHEMA: Schema = Schema {
     application_id: APPLICATION_ID,
@@ -77,8 +82,7 @@ impl SqliteProfiles {
     /// As [`Self::open`], and a file that is missing or not at this program's schema.
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
         check_library()?;
-        let newest = i64::try_from(SCHEMA.migrations.len()).unwrap_or(i64::MAX);
-        if inspect(path, APPLICATION_ID, SCHEMA.look)? != Found::Ours(newest) {
+        if inspect(path, APPLICATION_ID, SCHEMA.look)? != Found::Ours(newest_schema()) {
             let text = format!(
                 "{} is not a registry of this version; start a server on it first",
                 path.display()

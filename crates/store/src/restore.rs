@@ -1,0 +1,259 @@
+//! Putting a snapshot in the place of databases, and taking that back.
+//!
+//! Nothing is replaced before the snapshot is verified and copied beside the databases. Then a journal is written: from
+//! there on the restore is decided, and whoever comes next, a server that starts or the same command again, finishes it
+//! ([`finish`]). So a kill leaves the old state or the new one. What was replaced is kept in a folder, logs included.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use collodi_profiles::store::{StoreError, StoreErrorKind};
+use serde::{Deserialize, Serialize};
+
+use crate::file;
+use crate::snapshot::{Kind, Manifest, sync, verify};
+use crate::sqlite::with_suffix;
+use crate::step::step;
+
+/// What belongs to a database, the database itself last.
+const PARTS: [&str; 5] = ["-wal", "-shm", "-journal", ".state", ""];
+
+/// What is being exchanged, written before anything is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Journal {
+    /// Names of database files in the folder of the journal.
+    databases: Vec<String>,
+    /// Where the new ones lie, a folder beside them.
+    new: String,
+    /// Where the old ones go, a folder beside them.
+    old: String,
+    /// Databases whose old parts are away.
+    cleared: Vec<String>,
+}
+
+/// What was done.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// Where the replaced databases are.
+    pub kept: PathBuf,
+    /// What is in place now; none when a restore was taken back.
+    pub manifest: Option<Manifest>,
+}
+
+fn other(text: String) -> StoreError {
+    StoreError::new(StoreErrorKind::Other, text)
+}
+
+fn failing(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |e| {
+        let kind = match e.kind() {
+            std::io::ErrorKind::StorageFull => StoreErrorKind::Full,
+            _ => StoreErrorKind::Other,
+        };
+        StoreError::new(kind, format!("{}: {e}", path.display()))
+    }
+}
+
+/// The journal of the databases beside the registry file `profiles`.
+fn journal_path(profiles: &Path) -> PathBuf {
+    let name = profiles.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    folder_of(profiles).join(format!(".{name}.restore.json"))
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    file::folder_of(path).to_owned()
+}
+
+/// Puts the snapshot `from` in the place of the registry file `profiles` and, where the snapshot has one, of the chat
+/// database `chat.db` beside it. No server may run on them. Blocks.
+///
+/// # Errors
+/// A snapshot that is refused, or one of another database unless `of_another`; both before anything is touched. Later
+/// ones are finished by [`finish`].
+pub fn restore(
+    from: &Path,
+    profiles: &Path,
+    now_ms: i64,
+    of_another: bool,
+) -> Result<Restored, StoreError> {
+    finish(profiles)?;
+    let manifest = verify(from)?;
+    let folder = folder_of(profiles);
+    let mut databases = Vec::new();
+    for described in &manifest.databases {
+        let path = match described.kind {
+            Kind::Chats => folder.join("chat.db"),
+            Kind::Profiles | Kind::ReferenceProfiles => profiles.to_owned(),
+        };
+        if !of_another
+            && let Some(identity) = identity_of(&path)
+            && identity != described.identity
+        {
+            return Err(other(format!(
+                "{} is not the database that this snapshot was taken of (identity {identity}, the snapshot has {}); \
+                 --of-another-database restores it all the same",
+                path.display(),
+                described.identity
+            )));
+        }
+        databases.push((from.join(&described.file), path));
+    }
+    remove_abandoned(&folder);
+    let stage = folder.join(format!(".restore-{now_ms}"));
+    if let Err(error) = stage_copies(&databases, &stage) {
+        let _ = fs::remove_dir_all(&stage);
+        return Err(error);
+    }
+    let names = databases.iter().map(|(_, path)| name_of(path)).collect();
+    let kept = exchange(profiles, names, &stage, now_ms)?;
+    Ok(Restored { kept, manifest: Some(manifest) })
+}
+
+/// Copies of a restore that died before it was decided. What cannot be removed is in nobody's way.
+fn remove_abandoned(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    for entry in entries.filter(|e| e.file_name().to_string_lossy().starts_with(".restore-")) {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+}
+
+/// Puts back what the last restore replaced; what that put in place is kept in turn. Blocks.
+///
+/// # Errors
+/// Nothing was replaced, or files that cannot be moved; those are finished by [`finish`].
+pub fn undo(profiles: &Path, now_ms: i64) -> Result<Restored, StoreError> {
+    finish(profiles)?;
+    let folder = folder_of(profiles);
+    let main = name_of(profiles);
+    let Some(newest) = replaced(&folder)?.into_iter().rfind(|kept| kept.join(&main).exists())
+    else {
+        return Err(other(format!("{}: no restore has replaced anything", folder.display())));
+    };
+    let names = [main, "chat.db".to_owned()];
+    let names = names.into_iter().filter(|name| newest.join(name).exists()).collect();
+    let kept = exchange(profiles, names, &newest, now_ms)?;
+    Ok(Restored { kept, manifest: None })
+}
+
+/// Folders of replaced databases, the newest last.
+fn replaced(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = fs::read_dir(folder).map_err(failing(folder))?;
+    let mut found: Vec<(i64, PathBuf)> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((name.strip_prefix("replaced-")?.parse().ok()?, entry.path()))
+        })
+        .collect();
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Copies what is restored beside what it replaces, and makes it last.
+fn stage_copies(databases: &[(PathBuf, PathBuf)], stage: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(stage).map_err(failing(stage))?;
+    for (from, to) in databases {
+        let target = stage.join(name_of(to));
+        step().and_then(|()| fs::copy(from, &target)).map_err(failing(&target))?;
+        let copy = fs::OpenOptions::new().write(true).open(&target).map_err(failing(&target))?;
+        copy.sync_all().map_err(failing(&target))?;
+        // A copy takes the mode of the snapshot, which may be a read-only one; what is replaced had the right one.
+        if let Ok(meta) = fs::metadata(to) {
+            fs::set_permissions(&target, meta.permissions()).map_err(failing(&target))?;
+        }
+    }
+    sync(stage).map_err(failing(stage))
+}
+
+/// Decides the exchange and carries it out; says where the old ones are.
+fn exchange(
+    profiles: &Path,
+    databases: Vec<String>,
+    new: &Path,
+    now_ms: i64,
+) -> Result<PathBuf, StoreError> {
+    let folder = folder_of(profiles);
+    let old = format!("replaced-{now_ms}");
+    let kept = folder.join(&old);
+    if kept.exists() {
+        return Err(other(format!("{} exists; try again", kept.display())));
+    }
+    save(profiles, &Journal { databases, new: name_of(new), old, cleared: Vec::new() })?;
+    finish(profiles)?;
+    Ok(kept)
+}
+
+fn save(profiles: &Path, journal: &Journal) -> Result<(), StoreError> {
+    let path = journal_path(profiles);
+    let text =
+        serde_json::to_string(journal).map_err(|e| other(format!("write a journal: {e}")))?;
+    file::swap(&path, text.as_bytes()).map_err(failing(&path))
+}
+
+/// Finishes an exchange that was decided and not carried out, if there is one. Says whether there was. Blocks.
+///
+/// # Errors
+/// A journal that cannot be read, files that cannot be moved; the next call goes on.
+pub fn finish(profiles: &Path) -> Result<bool, StoreError> {
+    let path = journal_path(profiles);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(failing(&path)(e)),
+    };
+    let mut journal: Journal = serde_json::from_str(&text).map_err(|e| {
+        StoreError::new(StoreErrorKind::Corrupt, format!("{}: {e}", path.display()))
+    })?;
+    let folder = folder_of(profiles);
+    let (new, old) = (folder.join(&journal.new), folder.join(&journal.old));
+    step().and_then(|()| fs::create_dir_all(&old)).map_err(failing(&old))?;
+    for name in journal.databases.clone() {
+        if !journal.cleared.contains(&name) {
+            move_parts(&folder, &old, &name)?;
+            journal.cleared.push(name.clone());
+            save(profiles, &journal)?;
+        }
+        move_parts(&new, &folder, &name)?;
+    }
+    // What else lay there came from the same place.
+    match step().and_then(|()| fs::remove_dir(&new)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failing(&new)(e)),
+        _ => {}
+    }
+    step().and_then(|()| fs::remove_file(&path)).map_err(failing(&path))?;
+    sync(&folder).map_err(failing(&folder))?;
+    Ok(true)
+}
+
+/// Moves what there is of a database, and makes it last.
+fn move_parts(from: &Path, to: &Path, name: &str) -> Result<(), StoreError> {
+    for part in PARTS {
+        let (source, target) =
+            (from.join(format!("{name}{part}")), to.join(format!("{name}{part}")));
+        match step().and_then(|()| fs::rename(&source, &target)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failing(&source)(e)),
+            _ => {}
+        }
+    }
+    for folder in [to, from] {
+        match step().and_then(|()| sync(folder)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failing(folder)(e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Which database a path holds, as far as that can be told without opening it.
+fn identity_of(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(with_suffix(path, ".state")).ok()?;
+    text.split_whitespace().next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+use std::collections::BTreeSet;
+
+use collodi_profiles::Catalog;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::snapshot::{kind_of, sources, take};
+use crate::step::{Fault, with_fault};
+use crate::{SqliteChats, SqliteProfiles};
+
+const BOTH: [&str; 2] = ["profiles.db", "chat.db"];
+
+/// A data folder as a killed server leaves it: the newest changes, among them `mark`, are in the logs only.
+fn data(mark: &str, before: Option<&Path>) -> TempDir {
+    let live = tempfile::tempdir().unwrap();
+    if let Some(before) = before {
+        copy(before, live.path());
+    }
+    let profiles =
+        SqliteProfiles::open(&live.path().join(BOTH[0]), &Catalog::default(), 1).unwrap();
+    let chats = SqliteChats::open(&live.path().join(BOTH[1])).unwrap();
+    for name in BOTH {
+        let connection = Connection::open(live.path().join(name)).unwrap();
+        let sql = format!(
+            "CREATE TABLE IF NOT EXISTS mark (x); DELETE FROM mark; INSERT INTO mark VALUES ('{mark}')"
+        );
+        connection.execute_batch(&sql).unwrap();
+    }
+    let left = tempfile::tempdir().unwrap();
+    copy(live.path(), left.path());
+    drop((profiles, chats));
+    left
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.path().is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+/// The marks of both databases, which must be sound.
+fn marks(folder: &Path) -> (String, String) {
+    for source in sources(folder) {
+        kind_of(&source).unwrap();
+    }
+    let mark = |name: &str| {
+        let connection = Connection::open(folder.join(name)).unwrap();
+        connection.query_row("SELECT x FROM mark", [], |row| row.get(0)).unwrap()
+    };
+    (mark(BOTH[0]), mark(BOTH[1]))
+}
+
+fn both(mark: &str) -> (String, String) {
+    (mark.to_owned(), mark.to_owned())
+}
+
+fn registry(folder: &TempDir) -> PathBuf {
+    folder.path().join(BOTH[0])
+}
+
+/// An old state, its snapshot, and the state that came of it.
+fn history() -> (TempDir, TempDir, PathBuf) {
+    let old = data("old", None);
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("snapshot");
+    take(&sources(old.path()), &snapshot, "test 1", 5).unwrap();
+    let new = data("new", Some(old.path()));
+    (new, folder, snapshot)
+}
+
+#[test]
+fn f9_a_restore_puts_both_databases_back_and_can_be_undone_and_redone() {
+    let (live, _folder, snapshot) = history();
+    let manifest = verify(&snapshot).unwrap();
+    let kinds: Vec<Kind> = manifest.databases.iter().map(|d| d.kind).collect();
+    assert_eq!(kinds, [Kind::Chats, Kind::Profiles], "profiles are taken after chats");
+    let restored = restore(&snapshot, &registry(&live), 10, false).unwrap();
+    assert_eq!(marks(live.path()), both("old"));
+    assert!(
+        restored.kept.join("profiles.db-wal").exists(),
+        "what was replaced is kept with its log"
+    );
+    undo(&registry(&live), 11).unwrap();
+    assert_eq!(marks(live.path()), both("new"));
+    undo(&registry(&live), 12).unwrap();
+    assert_eq!(marks(live.path()), both("old"));
+    // A server opens what was restored.
+    SqliteProfiles::open(&registry(&live), &Catalog::default(), 1).unwrap();
+}
+
+#[test]
+fn f9_a_kill_at_any_step_of_a_restore_leaves_the_old_or_the_new_state() {
+    let (live, _folder, snapshot) = history();
+    let mut seen = BTreeSet::new();
+    for n in 0.. {
+        let data = tempfile::tempdir().unwrap();
+        copy(live.path(), data.path());
+        let profiles = registry(&data);
+        let (_, met) =
+            with_fault(n, Fault::Die, || restore(&snapshot, &profiles, 10, false).map(drop));
+        if !met {
+            break;
+        }
+        // What every start does.
+        finish(&profiles).unwrap();
+        let marks = marks(data.path());
+        assert!([both("old"), both("new")].contains(&marks), "step {n}: {marks:?}");
+        seen.insert(marks);
+        restore(&snapshot, &profiles, 20, false).unwrap();
+        assert_eq!(self::marks(data.path()), both("old"), "step {n}: again");
+    }
+    assert_eq!(seen.len(), 2, "some steps are before the decision, some after it");
+}
+
+#[test]
+fn f9_a_kill_in_finishing_and_in_undoing_changes_nothing_of_that() {
+    let (live, _folder, snapshot) = history();
+    restore(&snapshot, &registry(&live), 10, false).unwrap();
+    for n in 0.. {
+        let data = tempfile::tempdir().unwrap();
+        copy(live.path(), data.path());
+        let kept = data.path().join("replaced-10");
+        fs::create_dir(&kept).unwrap();
+        copy(&live.path().join("replaced-10"), &kept);
+        let profiles = registry(&data);
+        let (_, met) = with_fault(n, Fault::Die, || undo(&profiles, 30).map(drop));
+        if !met {
+            break;
+        }
+        // The next one dies too, one step further.
+        let _ = with_fault(1, Fault::Die, || finish(&profiles).map(drop));
+        finish(&profiles).unwrap();
+        let marks = marks(data.path());
+        assert!([both("old"), both("new")].contains(&marks), "step {n}: {marks:?}");
+    }
+}
+
+#[test]
+fn f4_a_disk_that_fails_at_any_step_of_a_restore_is_told_and_leaves_one_state() {
+    let (live, _folder, snapshot) = history();
+    for n in 0.. {
+        let data = tempfile::tempdir().unwrap();
+        copy(live.path(), data.path());
+        let profiles = registry(&data);
+        let (outcome, met) =
+            with_fault(n, Fault::Fail, || restore(&snapshot, &profiles, 10, false).map(drop));
+        if !met {
+            break;
+        }
+        let error = outcome.unwrap().expect_err("a failure is told");
+        assert!(error.text.contains("injected"), "step {n}: {error}");
+        finish(&profiles).unwrap();
+        let marks = marks(data.path());
+        assert!([both("old"), both("new")].contains(&marks), "step {n}: {marks:?}");
+    }
+}
+
+#[test]
+fn f4_a_snapshot_that_fails_or_dies_at_any_step_is_none() {
+    let live = data("a", None);
+    for fault in [Fault::Fail, Fault::Die] {
+        for n in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            let to = folder.path().join("snapshot");
+            let taking = || take(&sources(live.path()), &to, "test 1", 5).map(drop);
+            let (outcome, met) = with_fault(n, fault, taking);
+            if !met {
+                outcome.unwrap().unwrap();
+                break;
+            }
+            assert!(outcome.is_none_or(|outcome| outcome.is_err()), "step {n}");
+            assert!(!to.exists() || verify(&to).is_ok(), "step {n}: half a snapshot");
+            if !to.exists() {
+                taking().unwrap();
+            }
+            verify(&to).unwrap();
+        }
+    }
+    assert_eq!(marks(live.path()), both("a"));
+}
+
+#[test]
+fn f9_what_is_no_sound_snapshot_is_refused_before_anything_is_touched() {
+    let (live, folder, snapshot) = history();
+    let damaged = |name: &str, damage: &dyn Fn(&Path)| {
+        let target = folder.path().join(name);
+        fs::create_dir(&target).unwrap();
+        copy(&snapshot, &target);
+        damage(&target);
+        target
+    };
+    let truncate = |path: &Path| {
+        let file = fs::OpenOptions::new().write(true).open(path.join(BOTH[0])).unwrap();
+        file.set_len(4096).unwrap();
+    };
+    let flip = |path: &Path| {
+        let path = path.join(BOTH[1]);
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    };
+    let manifest = |from: &'static str, to: &'static str| {
+        move |path: &Path| {
+            let path = path.join(crate::snapshot::MANIFEST);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from), "{text}");
+            fs::write(&path, text.replace(from, to)).unwrap();
+        }
+    };
+    let before = files(live.path());
+    for (name, damage, part) in [
+        ("truncated", &truncate as &dyn Fn(&Path), "is not the file that was taken"),
+        ("flipped", &flip, "is not the file that was taken"),
+        (
+            "log",
+            &|path: &Path| fs::write(path.join("chat.db-wal"), "x").unwrap(),
+            "does not belong",
+        ),
+        ("missing", &|path: &Path| fs::remove_file(path.join(BOTH[0])).unwrap(), "No such file"),
+        (
+            "none",
+            &|path: &Path| fs::remove_file(path.join(crate::snapshot::MANIFEST)).unwrap(),
+            "is no snapshot",
+        ),
+        (
+            "cut",
+            &|path: &Path| fs::write(path.join(crate::snapshot::MANIFEST), "{").unwrap(),
+            "manifest.json",
+        ),
+        ("form", &manifest("\"format\": 1", "\"format\": 9"), "form 9 is not known"),
+        ("rows", &manifest("\"identity\": 1", "\"identity\": 2"), "not what the manifest says"),
+        (
+            "elsewhere",
+            &manifest("\"file\": \"chat.db\"", "\"file\": \"../chat.db\""),
+            "is no name of a file",
+        ),
+    ] {
+        let error = restore(&damaged(name, damage), &registry(&live), 10, true).unwrap_err();
+        assert!(error.text.contains(part), "{name}: {error}");
+        assert_eq!(files(live.path()), before, "{name}");
+    }
+    let another = data("other", None);
+    let refused = restore(&snapshot, &registry(&another), 10, false).unwrap_err();
+    assert!(refused.text.contains("is not the database that this snapshot was taken of"));
+    restore(&snapshot, &registry(&another), 10, true).unwrap();
+    assert_eq!(marks(another.path()), both("old"));
+}
+
+#[test]
+fn f8_a_copy_without_its_log_is_recognised() {
+    let live = data("a", None);
+    let copied = tempfile::tempdir().unwrap();
+    copy(live.path(), copied.path());
+    for name in BOTH {
+        fs::remove_file(copied.path().join(format!("{name}-wal"))).unwrap();
+    }
+    let error = verify(copied.path()).unwrap_err();
+    assert!(error.text.contains("is no snapshot") && error.text.contains("its log"), "{error}");
+    let refused = take(&sources(copied.path()), &copied.path().join("s"), "test 1", 5).unwrap_err();
+    assert!(refused.text.contains("committed changes are missing"), "{refused}");
+}
+
+#[test]
+fn a_snapshot_never_replaces_another_and_of_nothing_there_is_none() {
+    let live = data("a", None);
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("s");
+    take(&sources(live.path()), &to, "test 1", 5).unwrap();
+    let refused = take(&sources(live.path()), &to, "test 1", 5).unwrap_err();
+    assert!(refused.text.contains("never replaces another"), "{refused}");
+    assert!(take(&[], &folder.path().join("t"), "test 1", 5).is_err());
+}
+
+#[test]
+fn where_nothing_was_a_restore_makes_it_and_nothing_can_be_undone() {
+    let (_live, folder, snapshot) = history();
+    let empty = folder.path().join("fresh/profiles.db");
+    restore(&snapshot, &empty, 10, false).unwrap();
+    assert_eq!(marks(empty.parent().unwrap()), both("old"));
+    assert!(undo(&empty, 11).unwrap_err().text.contains("no restore has replaced anything"));
+}
+
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(folder)
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.path().is_file() && !entry.path().to_string_lossy().ends_with("-shm"))
+        .map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}

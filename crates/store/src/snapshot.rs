@@ -1,0 +1,340 @@
+//! Snapshots: a folder with a copy of each database and a manifest that says what they are (decision 32).
+//!
+//! A copy is taken while servers write: each is one consistent cut, and profiles are taken after chats, so that every
+//! profile that a stored turn names is in it. A snapshot is good only once it has been read back.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use collodi_profiles::json::hex;
+use collodi_profiles::store::{StoreError, StoreErrorKind};
+use rusqlite::{Connection, OpenFlags};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::file;
+use crate::sqlite::{Found, Look, failed, inspect, open_for_copy};
+use crate::step::step;
+
+/// Describes a snapshot.
+pub const MANIFEST: &str = "manifest.json";
+/// The form of the manifest.
+const FORMAT: u32 = 1;
+
+/// What a database holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Conversations of this program.
+    Chats,
+    /// A profile registry of this program.
+    Profiles,
+    /// A profile registry of the Go reference.
+    ReferenceProfiles,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The form of this document.
+    pub format: u32,
+    /// The program that took it, with its version.
+    pub program: String,
+    /// Unix milliseconds.
+    pub taken_at_ms: i64,
+    /// In the order in which they were taken.
+    pub databases: Vec<Described>,
+}
+
+/// One database of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// Name of the file, here and where it came from.
+    pub file: String,
+    /// What it holds.
+    pub kind: Kind,
+    /// Where it came from.
+    pub source: String,
+    /// `user_version`; 0 for the reference.
+    pub schema_version: i64,
+    /// Names this database among others; empty for the reference.
+    pub identity: String,
+    /// Changes of the registry; 0 where there is no such count.
+    pub revision: u64,
+    /// Rows by table.
+    pub rows: BTreeMap<String, u64>,
+    /// Size of the file.
+    pub bytes: u64,
+    /// SHA-256 of the file.
+    pub sha256: String,
+}
+
+/// A database to take along.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether it holds conversations; a registry otherwise.
+    pub is_chats: bool,
+}
+
+/// The databases of a data folder that exist.
+#[must_use]
+pub fn sources(data_dir: &Path) -> Vec<Source> {
+    let of = |name: &str, is_chats| Source { path: data_dir.join(name), is_chats };
+    let all = [of("chat.db", true), of("profiles.db", false)];
+    all.into_iter().filter(|source| source.path.exists()).collect()
+}
+
+fn other(text: String) -> StoreError {
+    StoreError::new(StoreErrorKind::Other, text)
+}
+
+/// What a file is, seen without changing it.
+///
+/// # Errors
+/// A damaged, foreign or orphaned file; a newer one.
+pub fn kind_of(source: &Source) -> Result<(Kind, i64), StoreError> {
+    use crate::sqlite::{chats, profiles};
+    let path = &source.path;
+    let (application, newest) = if source.is_chats {
+        (chats::APPLICATION_ID, chats::newest_schema())
+    } else {
+        (profiles::APPLICATION_ID, profiles::newest_schema())
+    };
+    let refuse = |text: &str| Err(other(format!("{} {text}", path.display())));
+    match inspect(path, application, Look::Every)? {
+        Found::Ours(version) if version > newest => {
+            refuse(&format!("has schema version {version}, this program knows up to {newest}"))
+        }
+        Found::Ours(version) if source.is_chats => Ok((Kind::Chats, version)),
+        Found::Ours(version) => Ok((Kind::Profiles, version)),
+        Found::Reference if !source.is_chats => Ok((Kind::ReferenceProfiles, 0)),
+        Found::Reference => refuse("is a profile registry, not a chat database"),
+        Found::Nothing => refuse("is missing or empty"),
+    }
+}
+
+/// Takes a snapshot into the folder `to`, which must not exist, and reads it back. Blocks. A failure leaves nothing.
+///
+/// # Errors
+/// A source that is refused, a folder that exists or cannot be written, a full disk.
+pub fn take(
+    sources: &[Source],
+    to: &Path,
+    program: &str,
+    now_ms: i64,
+) -> Result<Manifest, StoreError> {
+    if to.exists() {
+        return Err(other(format!("{} exists: a snapshot never replaces another", to.display())));
+    }
+    if sources.is_empty() {
+        return Err(other("there is no database to take a snapshot of".into()));
+    }
+    let partial = crate::sqlite::with_suffix(to, ".partial");
+    let fail = |e: std::io::Error| other(format!("write {}: {e}", partial.display()));
+    // Left by one that was killed.
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(fail)?;
+    }
+    step().and_then(|()| fs::create_dir_all(&partial)).map_err(fail)?;
+    let taken = fill(sources, &partial, program, now_ms).and_then(|manifest| {
+        verify(&partial)?;
+        step().and_then(|()| fs::rename(&partial, to)).map_err(fail)?;
+        sync(file::folder_of(to)).map_err(fail)?;
+        Ok(manifest)
+    });
+    if taken.is_err() {
+        let _ = fs::remove_dir_all(&partial);
+    }
+    taken
+}
+
+fn fill(
+    sources: &[Source],
+    folder: &Path,
+    program: &str,
+    taken_at_ms: i64,
+) -> Result<Manifest, StoreError> {
+    let mut databases = Vec::new();
+    // Chats first: a turn that is in must not name a profile that is not.
+    let (chats, profiles): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|s| s.is_chats);
+    for source in chats.into_iter().chain(profiles) {
+        databases.push(copy(source, folder)?);
+    }
+    let manifest = Manifest { format: FORMAT, program: program.to_owned(), taken_at_ms, databases };
+    let text = serde_json::to_string_pretty(&manifest)
+        .map_err(|e| other(format!("describe the snapshot: {e}")))?;
+    file::swap(&folder.join(MANIFEST), format!("{text}\n").as_bytes())
+        .map_err(|e| other(format!("write {}: {e}", folder.display())))?;
+    Ok(manifest)
+}
+
+fn copy(source: &Source, folder: &Path) -> Result<Described, StoreError> {
+    let path = &source.path;
+    let (kind, _) = kind_of(source)?;
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| other(format!("{}: a name that is no text", path.display())))?;
+    let target = folder.join(name);
+    let doing = format!("copy {} to {}", path.display(), target.display());
+    let connection = open_for_copy(path).map_err(|e| failed(&doing, &e))?;
+    connection
+        .execute("VACUUM INTO ?1", [target.to_string_lossy().as_ref()])
+        .map_err(|e| failed(&doing, &e))?;
+    let kept = step().and_then(|()| File::open(&target)?.sync_all());
+    kept.map_err(|e| other(format!("{doing}: {e}")))?;
+    describe(&target, kind, &path.display().to_string())
+}
+
+/// Reads a copy back: its pages, its rows, its bytes.
+fn describe(path: &Path, kind: Kind, source: &str) -> Result<Described, StoreError> {
+    let doing = format!("read {}", path.display());
+    let (bytes, sha256) = digest(path).map_err(|e| other(format!("{doing}: {e}")))?;
+    let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let mut described = Described {
+        file,
+        kind,
+        source: source.to_owned(),
+        schema_version: 0,
+        identity: String::new(),
+        revision: 0,
+        rows: BTreeMap::new(),
+        bytes,
+        sha256,
+    };
+    let verdict = read_into(&mut described, path).map_err(|e| failed(&doing, &e))?;
+    if verdict != "ok" {
+        let text = format!("{} is damaged: {verdict}", path.display());
+        return Err(StoreError::new(StoreErrorKind::Corrupt, text));
+    }
+    Ok(described)
+}
+
+/// What the database says of itself, and what its pages say.
+fn read_into(described: &mut Described, path: &Path) -> rusqlite::Result<String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    let text = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, String>(0));
+    let verdict = text("PRAGMA integrity_check(1)")?;
+    described.schema_version =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if described.kind != Kind::ReferenceProfiles {
+        described.identity = text("SELECT id FROM identity")?;
+    }
+    if described.kind == Kind::Profiles {
+        let sql = "SELECT coalesce(max(id), 0) FROM changes";
+        described.revision =
+            connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+    }
+    described.rows = rows(&connection)?;
+    Ok(verdict)
+}
+
+fn rows(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
+    let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    let mut statement = connection.prepare(tables)?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+    names
+        .map(|name| {
+            let name = name?;
+            let sql = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));
+            let count = connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?;
+            Ok((name, count.unsigned_abs()))
+        })
+        .collect()
+}
+
+/// Size and SHA-256 of a file.
+fn digest(path: &Path) -> std::io::Result<(u64, String)> {
+    let (mut file, mut hash, mut size) = (File::open(path)?, Sha256::new(), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((size, hex(&hash.finalize())));
+        }
+        hash.update(&buffer[..read]);
+        size += read as u64;
+    }
+}
+
+/// Compares a snapshot with its manifest, and its databases with what they should be. Changes nothing. Blocks.
+///
+/// # Errors
+/// What is wrong with it; no manifest is no snapshot.
+pub fn verify(from: &Path) -> Result<Manifest, StoreError> {
+    let manifest = read_manifest(from)?;
+    for expected in &manifest.databases {
+        let path = from.join(&expected.file);
+        let (bytes, sha256) =
+            digest(&path).map_err(|e| other(format!("read {}: {e}", path.display())))?;
+        if (bytes, &sha256) != (expected.bytes, &expected.sha256) {
+            let text = format!(
+                "{} is not the file that was taken: {bytes} bytes with SHA-256 {sha256}, expected {} bytes with {}",
+                path.display(),
+                expected.bytes,
+                expected.sha256
+            );
+            return Err(StoreError::new(StoreErrorKind::Corrupt, text));
+        }
+        for suffix in ["-wal", "-journal"] {
+            let beside = crate::sqlite::with_suffix(&path, suffix);
+            if beside.exists() {
+                let text = format!("{} does not belong to a snapshot", beside.display());
+                return Err(StoreError::new(StoreErrorKind::Corrupt, text));
+            }
+        }
+        let found = describe(&path, expected.kind, &expected.source)?;
+        if found != *expected {
+            let text = format!("{} is not what the manifest says: {found:?}", path.display());
+            return Err(StoreError::new(StoreErrorKind::Corrupt, text));
+        }
+        let source = Source { path, is_chats: expected.kind == Kind::Chats };
+        kind_of(&source)?;
+    }
+    Ok(manifest)
+}
+
+fn read_manifest(from: &Path) -> Result<Manifest, StoreError> {
+    let path = from.join(MANIFEST);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_snapshot(from)),
+        Err(e) => return Err(other(format!("read {}: {e}", path.display()))),
+    };
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|e| {
+        StoreError::new(StoreErrorKind::Corrupt, format!("{}: {e}", path.display()))
+    })?;
+    let is_plain = |name: &str| !name.is_empty() && !name.contains(['/', '\\']) && name != "..";
+    if manifest.format != FORMAT || manifest.databases.is_empty() {
+        return Err(other(format!(
+            "{}: form {} is not known to this program",
+            path.display(),
+            manifest.format
+        )));
+    }
+    if let Some(odd) = manifest.databases.iter().find(|d| !is_plain(&d.file)) {
+        return Err(other(format!("{}: {:?} is no name of a file", path.display(), odd.file)));
+    }
+    Ok(manifest)
+}
+
+/// A folder without a manifest: a copy by hand, perhaps without the log that held the newest changes.
+fn no_snapshot(from: &Path) -> StoreError {
+    let shown = from.display();
+    for source in sources(from) {
+        if let Err(error) = kind_of(&source) {
+            return StoreError::new(error.kind, format!("{shown} is no snapshot: {}", error.text));
+        }
+    }
+    other(format!(
+        "{shown} is no snapshot: it has no {MANIFEST}. What a copy by hand lacks cannot be told; take one with ops snapshot"
+    ))
+}
+
+/// Makes what was done in a folder last.
+pub(crate) fn sync(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
