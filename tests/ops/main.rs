@@ -4,7 +4,10 @@
 
 mod check;
 mod command;
+mod fake;
 mod front;
+mod preflight;
+mod rollout;
 #[path = "../processes/server.rs"]
 #[expect(dead_code, reason = "other tests need the rest of it")]
 mod server;

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, Command};
 use collodi_profiles::settings::{Kind, SECTIONS};
 use toml::Value;
 
+mod ops;
 mod timeline;
 
 /// The lowest layer, compiled in.
@@ -57,7 +58,7 @@ pub(crate) fn command() -> Command {
         .subcommand(profiles())
         .subcommand(timeline::command())
         .subcommand(import())
-        .subcommand(crate::ops::command())
+        .subcommand(ops::command())
 }
 
 fn profiles() -> Command {

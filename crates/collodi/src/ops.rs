@@ -2,13 +2,18 @@
 //!
 //! - [`verdict`] is what a check is and what comes out of it; [`print`] shows it; [`target`] is a server under check.
 //! - [`check`] asks running servers; its parts are in [`checks`].
+//! - [`preflight`] proves binaries ([`candidate`]) on copies and looks for the [`legacy`] switch.
 //! - [`database`] takes, verifies and restores snapshots; [`process`] sees who uses them.
 
+mod candidate;
 mod check;
 mod checks;
 mod database;
+mod legacy;
+mod preflight;
 mod print;
 mod process;
+mod rollout;
 mod target;
 mod verdict;
 
@@ -16,110 +21,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::ArgMatches;
 use tokio_util::sync::CancellationToken;
 
 use database::Place;
-
-/// `collodi ops` and what stands below it.
-pub(crate) fn command() -> Command {
-    Command::new("ops")
-        .about("The operator's checklist: proves that a server is ready, or says what is not (0 go, 1 no-go, 2 usage)")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(
-            Command::new("check")
-                .about("Checks running servers: profiles, schemas, refusals, writes, chats")
-                .after_long_help(CHECK_EXAMPLES)
-                .arg(target_arg().required(true))
-                .arg(token_arg())
-                .arg(
-                    Arg::new("baseline")
-                        .long("baseline")
-                        .value_name("FILE")
-                        .help("What GET /api/chat/profiles should answer, or a JSON list of slugs"),
-                )
-                .arg(
-                    Arg::new("watch")
-                        .long("watch")
-                        .action(ArgAction::SetTrue)
-                        .help("Checks again every 10 seconds, until interrupted"),
-                )
-                .arg(print::arg()),
-        )
-        .subcommand(
-            Command::new("snapshot")
-                .about("Takes a snapshot of the databases, also while servers use them, and reads it back")
-                .args(place_args())
-                .arg(path_arg("to", "DIR", "New folder for the snapshot").required(true))
-                .arg(print::arg()),
-        )
-        .subcommand(
-            Command::new("verify")
-                .about("Compares a snapshot with its manifest, and its databases with what they should be")
-                .arg(path_arg("from", "DIR", "Folder of the snapshot").required(true))
-                .arg(print::arg()),
-        )
-        .subcommand(
-            Command::new("restore")
-                .about("Puts a snapshot in the place of the databases; servers must be stopped; what is replaced is kept")
-                .args(place_args())
-                .arg(path_arg("from", "DIR", "Folder of the snapshot").required(true))
-                .arg(
-                    Arg::new("of-another-database")
-                        .long("of-another-database")
-                        .action(ArgAction::SetTrue)
-                        .help("Also if the snapshot was taken of another database"),
-                )
-                .arg(print::arg()),
-        )
-        .subcommand(
-            Command::new("undo-restore")
-                .about("Puts back what the last restore replaced; servers must be stopped")
-                .args(place_args())
-                .arg(print::arg()),
-        )
-}
-
-/// `--data-dir`, or a registry file alone, which may be one of the Go reference.
-fn place_args() -> [Arg; 2] {
-    [
-        path_arg("data-dir", "DIR", "Folder of the databases").env("COLLODI_DATA_DIR"),
-        path_arg(
-            "profile-registry-db",
-            "FILE",
-            "A registry database alone, ours or of the Go reference, in the place of --data-dir",
-        ),
-    ]
-}
-
-fn path_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).help(help)
-}
-
-const CHECK_EXAMPLES: &str = "Examples:
-  collodi ops check --target http://127.0.0.1:8080
-  curl -s http://127.0.0.1:8080/api/chat/profiles > expected.json
-  collodi ops check --target http://127.0.0.1:8080 --baseline expected.json --output junit
-
-Two profiles and two conversations named ops-check-... are made and deleted again; three short prompts are sent.";
-
-fn target_arg() -> Arg {
-    Arg::new("target")
-        .long("target")
-        .value_name("URL")
-        .action(ArgAction::Append)
-        .help("Address of a server, with its prefix; several make a release set")
-}
-
-fn token_arg() -> Arg {
-    Arg::new("token")
-        .long("token")
-        .value_name("TOKEN")
-        .env("COLLODI_TOKEN")
-        .hide_env_values(true)
-        .help("Sent as a bearer token to every target")
-}
 
 /// Runs a command; 0 is go, 1 is no-go.
 ///
@@ -132,6 +37,13 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
         interrupt(&cancel)?;
         let is_go = match matches.subcommand() {
             Some(("check", matches)) => check::run(matches, cancel).await?,
+            Some(("rollout", matches)) => rollout::run(matches, cancel).await?,
+            Some(("preflight", matches)) => {
+                let place = Place::of(matches)?;
+                let report = preflight::run(&preflight::Plan::of(matches, &place), &cancel).await?;
+                print::report(matches, &report);
+                report.is_go()
+            }
             Some((name, matches)) => {
                 let report = on_databases(name, matches)?;
                 print::report(matches, &report);

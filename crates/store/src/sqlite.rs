@@ -262,6 +262,20 @@ pub(crate) fn open_for_copy(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Whether this process may write a database: a write transaction that changes nothing. Blocks.
+///
+/// # Errors
+/// Why it may not.
+pub fn try_write(path: &Path) -> Result<(), StoreError> {
+    let fail = |e: rusqlite::Error| failed(&format!("write {}", path.display()), &e);
+    let connection = open_for_copy(path).map_err(fail)?;
+    if connection.is_readonly("main").map_err(fail)? {
+        let text = format!("{} can only be read", path.display());
+        return Err(StoreError::new(StoreErrorKind::Other, text));
+    }
+    connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(fail)
+}
+
 /// Whether another process has the database open, as far as SQLite's locks tell: one that uses a log always holds one.
 #[must_use]
 pub fn is_in_use(path: &Path) -> bool {

@@ -3,20 +3,10 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
-use clap::{Arg, ArgMatches};
+use clap::ArgMatches;
 
 use super::verdict::{Finding, Report, Verdict, anchor};
 use crate::import::print;
-
-/// `--output`, the same for every command here.
-pub(crate) fn arg() -> Arg {
-    Arg::new("output")
-        .long("output")
-        .value_name("FORMAT")
-        .default_value("table")
-        .value_parser(["table", "json", "junit"])
-        .help("Form of the answer")
-}
 
 /// Prints a report.
 pub(crate) fn report(matches: &ArgMatches, report: &Report) {

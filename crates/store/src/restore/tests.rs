@@ -243,6 +243,11 @@ fn f9_what_is_no_sound_snapshot_is_refused_before_anything_is_touched() {
         assert!(error.text.contains(part), "{name}: {error}");
         assert_eq!(files(live.path()), before, "{name}");
     }
+}
+
+#[test]
+fn f9_a_snapshot_of_another_database_is_refused_unless_that_is_meant() {
+    let (_live, _folder, snapshot) = history();
     let another = data("other", None);
     let refused = restore(&snapshot, &registry(&another), 10, false).unwrap_err();
     assert!(refused.text.contains("is not the database that this snapshot was taken of"));

@@ -38,6 +38,21 @@ const SCHEMA: Schema = Schema {
 const CHANGE_COLUMNS: &str = "c.id, c.registry, c.operation, c.slug, c.version, c.registry_version, \
     c.default_profile, c.document, c.content_hash, c.actor, c.source, c.note, c.request_id, c.at_ms";
 
+/// How many changes a registry database has seen; 0 for one of the Go reference, which does not count.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn revision_of(path: &Path) -> Result<u64, StoreError> {
+    if inspect(path, APPLICATION_ID, Look::Head)? == Found::Reference {
+        return Ok(0);
+    }
+    let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);
+    let connection = super::open_untouched(path).map_err(fail)?;
+    let sql = "SELECT coalesce(max(id), 0) FROM changes";
+    let revision = connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(fail)?;
+    Ok(unsigned(revision))
+}
+
 /// A registry database file.
 pub struct SqliteProfiles {
     path: PathBuf,

@@ -69,6 +69,13 @@ fn by_slug(items: &Value) -> Option<Listed> {
         .collect()
 }
 
+/// What a server lists now; none if it does not answer.
+pub(crate) async fn current(target: &Target) -> Option<Listed> {
+    let answer = target.get(PROFILES).await;
+    target.exchanges();
+    by_slug(&answer.ok().filter(|answer| answer.status == 200)?.json())
+}
+
 /// Line 8.
 pub(crate) async fn listed(target: &Target, expected: Option<&Listed>) -> Result<Finding> {
     let answer = target.get(PROFILES).await?;

@@ -1,0 +1,375 @@
+//! `collodi ops rollout`: preflight, snapshot, deploy, checks, and on no-go the way back (lines 1 to 19).
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ArgMatches;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::candidate::quoted;
+use super::check::{Options, check, targets};
+use super::checks::profiles::{Listed, current};
+use super::database::{self, Place, RESTORED};
+use super::preflight::{self, Plan};
+use super::target::Target;
+use super::verdict::{Check, Finding, Report};
+
+/// Between two rounds of checks.
+const EVERY: Duration = Duration::from_secs(1);
+/// Of what a command said, so much is kept.
+const SAID: usize = 16 * 1024;
+
+const DEPLOYED: Check = Check {
+    code: "rollout.deploy",
+    line: 5,
+    proves: "The deploy command succeeded",
+    how: "sh -c, exit code 0",
+    hint: "See what the command said in the report.",
+};
+const ROLLED_BACK: Check = Check {
+    code: "rollout.rollback",
+    line: 17,
+    proves: "The rollback command succeeded",
+    how: "sh -c, exit code 0",
+    hint: "The rollback is not finished: go on by hand, with what the command said in the report.",
+};
+
+/// One step of the report.
+struct Step {
+    name: &'static str,
+    began_ms: i64,
+    took_ms: u64,
+    is_go: bool,
+    report: Report,
+    said: String,
+}
+
+impl Step {
+    fn json(&self) -> Value {
+        json!({
+            "step": self.name, "began_at_ms": self.began_ms, "took_ms": self.took_ms,
+            "outcome": outcome(self.is_go), "said": self.said, "checks": self.report.json(),
+        })
+    }
+}
+
+fn outcome(is_go: bool) -> &'static str {
+    if is_go { "go" } else { "no-go" }
+}
+
+/// A rollout under way.
+struct Rollout<'a> {
+    place: &'a Place,
+    targets: Vec<Target>,
+    deadline: Duration,
+    folder: PathBuf,
+    expected: Option<Listed>,
+    steps: Vec<Step>,
+}
+
+/// Runs the command; says whether the new release serves.
+///
+/// # Errors
+/// A wrong command line, or a report that cannot be written.
+pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Result<bool> {
+    let place = Place::of(matches)?;
+    let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
+    let backup = PathBuf::from(text("backup-dir"));
+    ensure!(backup.is_dir(), "--backup-dir {}: no such folder", backup.display());
+    let folder = backup.join(format!("rollout-{}", crate::assemble::now_ms()));
+    let reports = match text("report") {
+        "" => folder.with_extension("report"),
+        given => given.into(),
+    };
+    std::fs::create_dir_all(&reports).with_context(|| format!("make {}", reports.display()))?;
+    let mut rollout = Rollout {
+        place: &place,
+        targets: targets(matches)?,
+        deadline: deadline(text("deadline"))?,
+        folder,
+        expected: None,
+        steps: Vec::new(),
+    };
+    let mut plan = Plan::of(matches, &place);
+    plan.wants_snapshot = false;
+    let ending =
+        rollout.carry_out(&mut plan, text("deploy"), text("rollback"), &reports, cancel).await?;
+    let document = rollout.json(ending);
+    for (name, text) in
+        [("report.json", format!("{document:#}\n")), ("report.md", rollout.markdown(ending))]
+    {
+        let path = reports.join(name);
+        collodi_store::file::replace(&path, text.as_bytes())
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    rollout.print(matches, ending, &document, &reports);
+    Ok(ending == Ending::Deployed)
+}
+
+/// `120s`, `2m`, or seconds.
+fn deadline(text: &str) -> Result<Duration> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let number: u64 =
+        number.parse().with_context(|| format!("--deadline {text}: expected 120s or 2m"))?;
+    Ok(Duration::from_secs(number * unit))
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The new release serves, verified.
+    Deployed,
+    /// Nothing was changed.
+    NotStarted,
+    /// The previous release serves again, verified.
+    RolledBack,
+    /// Neither could be verified.
+    Unknown,
+}
+
+impl Ending {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Deployed => "GO: the new release serves, every check holds",
+            Self::NotStarted => "NO-GO: nothing was changed",
+            Self::RolledBack => {
+                "NO-GO: rolled back; the previous release serves the restored databases, every check holds"
+            }
+            Self::Unknown => {
+                "NO-GO: the way back could not be verified; act now, the steps below say where it stands"
+            }
+        }
+    }
+}
+
+impl Rollout<'_> {
+    async fn carry_out(
+        &mut self,
+        plan: &mut Plan<'_>,
+        deploy: &str,
+        rollback: &str,
+        reports: &Path,
+        cancel: CancellationToken,
+    ) -> Result<Ending> {
+        self.expected = match self.targets.first() {
+            // Nothing may serve yet; then there is nothing to compare with.
+            Some(target) => current(target).await,
+            None => None,
+        };
+        plan.expected.clone_from(&self.expected);
+        let began = Began::now();
+        let found = preflight::run(plan, &cancel).await?;
+        if !self.step("preflight", &began, found, String::new()) || cancel.is_cancelled() {
+            return Ok(Ending::NotStarted);
+        }
+        let began = Began::now();
+        let taken = database::snapshot(self.place, &self.folder);
+        if !self.step("snapshot", &began, taken.into(), String::new()) || cancel.is_cancelled() {
+            return Ok(Ending::NotStarted);
+        }
+        let began = Began::now();
+        let (finding, said) = shell(DEPLOYED, deploy).await;
+        let deployed = self.step("deploy", &began, finding.into(), said);
+        if deployed && self.check("check", &cancel).await {
+            return Ok(Ending::Deployed);
+        }
+        // Whoever interrupts a rollout wants the previous state, and to know that it is there.
+        Ok(self.back(rollback, reports).await)
+    }
+
+    /// Lines 17 to 19.
+    async fn back(&mut self, rollback: &str, reports: &Path) -> Ending {
+        let restored = reports.join("restore.json");
+        let _ = std::fs::remove_file(&restored);
+        let command = rollback
+            .replace("{restore}", &self.restore_command(&restored))
+            .replace("{snapshot}", &quoted(&self.folder));
+        let began = Began::now();
+        let (finding, said) = shell(ROLLED_BACK, &command).await;
+        let back = self.step("rollback", &began, finding.into(), said);
+        let began = Began::now();
+        let report = match std::fs::read_to_string(&restored) {
+            Ok(text) => restore_report(&text).of(self.place.shown()).into(),
+            // The command did not ask for it; it may have left everything stopped.
+            Err(_) => database::restore(self.place, Some(&self.folder), false),
+        };
+        let restored = self.step("restore", &began, report, String::new());
+        let verified = self.check("check after rollback", &CancellationToken::new()).await;
+        if back && restored && verified { Ending::RolledBack } else { Ending::Unknown }
+    }
+
+    /// The command line that restores, for a rollback command that stops and starts servers around it.
+    fn restore_command(&self, report: &Path) -> String {
+        let program = std::env::current_exe().unwrap_or_else(|_| "collodi".into());
+        let place = match (&self.place.chats, self.place.profiles.parent()) {
+            (Some(_), Some(folder)) => format!("--data-dir {}", quoted(folder)),
+            _ => format!("--profile-registry-db {}", quoted(&self.place.profiles)),
+        };
+        format!(
+            "{} ops restore {place} --from {} --output json > {}",
+            quoted(&program),
+            quoted(&self.folder),
+            quoted(report)
+        )
+    }
+
+    /// Checks until it is a go or the deadline is over; the last round counts.
+    async fn check(&mut self, name: &'static str, cancel: &CancellationToken) -> bool {
+        let began = Began::now();
+        let options = Options { expected: self.expected.clone(), cancel: cancel.clone() };
+        let found = loop {
+            let found = check(&self.targets, &options).await;
+            let left = self.deadline.saturating_sub(began.at.elapsed());
+            if found.is_go() || left.is_zero() || cancel.is_cancelled() {
+                break found;
+            }
+            tokio::time::sleep(EVERY.min(left)).await;
+        };
+        self.step(name, &began, found, String::new())
+    }
+
+    fn step(&mut self, name: &'static str, began: &Began, report: Report, said: String) -> bool {
+        let is_go = report.is_go();
+        let took_ms = u64::try_from(began.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tell(&format!("{name}: {} ({took_ms} ms)", outcome(is_go)));
+        self.steps.push(Step { name, began_ms: began.ms, took_ms, is_go, report, said });
+        is_go
+    }
+
+    fn json(&self, ending: Ending) -> Value {
+        let lines = self.steps.iter().map(|step| step.report.json()["failed_lines"].clone());
+        let mut lines: Vec<u64> = lines
+            .flat_map(|lines| lines.as_array().cloned().unwrap_or_default())
+            .filter_map(|line| line.as_u64())
+            .collect();
+        lines.sort_unstable();
+        lines.dedup();
+        json!({
+            "verdict": outcome(ending == Ending::Deployed), "outcome": ending.words(),
+            "failed_lines": lines, "snapshot": self.folder.display().to_string(),
+            "targets": self.targets.iter().map(Target::url).collect::<Vec<_>>(),
+            "steps": self.steps.iter().map(Step::json).collect::<Vec<_>>(),
+        })
+    }
+
+    fn markdown(&self, ending: Ending) -> String {
+        // Writing to a String does not fail.
+        let mut out = format!("# Rollout\n\n**{}**\n\n", ending.words());
+        let _ = writeln!(out, "Snapshot: `{}`", self.folder.display());
+        for step in &self.steps {
+            let _ = write!(
+                out,
+                "\n## {}: {}\n\nBegan at {} (Unix milliseconds), took {} ms.\n\n",
+                step.name,
+                outcome(step.is_go),
+                step.began_ms,
+                step.took_ms
+            );
+            out.push_str(
+                "| line | verdict | check | subject | evidence |\n|---|---|---|---|---|\n",
+            );
+            for finding in &step.report.findings {
+                let _ = writeln!(
+                    out,
+                    "| {} | {} | [{}](docs/operating.md#{}) | {} | {} |",
+                    finding.check.line,
+                    finding.verdict.as_str(),
+                    finding.check.code,
+                    super::verdict::anchor(finding.check.code),
+                    cell(&finding.subject),
+                    cell(&finding.evidence)
+                );
+            }
+            if !step.said.is_empty() {
+                let _ = write!(out, "\n```\n{}\n```\n", step.said.replace("```", "'''"));
+            }
+        }
+        out
+    }
+
+    fn print(&self, matches: &ArgMatches, ending: Ending, document: &Value, reports: &Path) {
+        let format = matches.get_one::<String>("output").map_or("table", String::as_str);
+        match format {
+            "json" => crate::import::print(&format!("{document:#}\n")),
+            "junit" => {
+                let mut all = Report::default();
+                for step in &self.steps {
+                    all.extend(step.report.clone());
+                }
+                super::print::report(matches, &all);
+            }
+            _ => {
+                for step in &self.steps {
+                    crate::import::print(&format!("== {}\n", step.name));
+                    super::print::report(matches, &step.report);
+                }
+                crate::import::print(&format!("{}\n", ending.words()));
+                crate::import::print(&format!("report: {}\n", reports.display()));
+            }
+        }
+    }
+}
+
+/// When a step began.
+struct Began {
+    at: Instant,
+    ms: i64,
+}
+
+impl Began {
+    fn now() -> Self {
+        Self { at: Instant::now(), ms: crate::assemble::now_ms() }
+    }
+}
+
+/// What `ops restore --output json` said.
+fn restore_report(text: &str) -> Finding {
+    let report: Value = serde_json::from_str(text).unwrap_or_default();
+    let findings = report["findings"].as_array().cloned().unwrap_or_default();
+    let evidence: Vec<&str> = findings.iter().filter_map(|f| f["evidence"].as_str()).collect();
+    let evidence = evidence.join("; ");
+    if report["verdict"] == "go" { RESTORED.pass(evidence) } else { RESTORED.fail(evidence) }
+}
+
+/// Runs a command of the operator's, and says what it said.
+async fn shell(check: Check, command: &str) -> (Finding, String) {
+    let mut shell = tokio::process::Command::new("sh");
+    shell.args(["-c", command]).stdin(Stdio::null());
+    // A server that the command starts keeps its standard streams: a pipe would never end.
+    let output = tempfile::NamedTempFile::new().and_then(|file| {
+        let (out, err) = (file.reopen()?, file.reopen()?);
+        shell.stdout(out).stderr(err);
+        Ok(file)
+    });
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => return (check.error(error.to_string()), String::new()),
+    };
+    let status = shell.status().await;
+    let said = std::fs::read(output.path()).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let said = said[said.ceil_char_boundary(said.len().saturating_sub(SAID))..].trim().to_owned();
+    let finding = match status {
+        Ok(status) if status.success() => check.pass(format!("`{command}`: {status}")),
+        Ok(status) => check.fail(format!("`{command}`: {status}")),
+        Err(error) => check.error(format!("`{command}`: {error}")),
+    };
+    (finding.of("this machine"), said)
+}
+
+fn cell(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
+/// How far it is, for whoever watches; the report has the rest.
+#[expect(clippy::print_stderr, reason = "progress is for the person at the terminal")]
+fn tell(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,211 @@
+//! `collodi ops rollout` (must-show line 2 of the operator's half): a good deploy, and a bad one that is taken back.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::command::{Said, collodi};
+use crate::fake;
+use crate::preflight::{place, quiet};
+
+/// A machine with one server on it, started and stopped by scripts as an operator has them.
+struct Machine {
+    folder: tempfile::TempDir,
+    data: String,
+    backup: String,
+    address: String,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let (folder, data, backup) = place();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let machine = Self { folder, data, backup, address };
+        let at = machine.folder.path().display();
+        machine.script(
+            "start",
+            &format!("setsid sh -c \"$1\" >> {at}/server.log 2>&1 &\necho $! > {at}/server.pid\n"),
+        );
+        // Waits until all of it is gone, so that nothing uses the databases.
+        machine.script(
+            "stop",
+            &format!(
+                "p=$(cat {at}/server.pid)\nkill -s TERM -- -$p\nwhile kill -s 0 -- -$p 2>/dev/null; do sleep 0.05; done\n"
+            ),
+        );
+        machine
+    }
+
+    fn script(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The command that starts a binary on this machine's databases.
+    fn start(&self, command: &str) -> String {
+        let filled = command
+            .replace("{addr}", &self.address)
+            .replace("{profiles_db}", &format!("{}/profiles.db", self.data))
+            .replace("{dir}", &self.data);
+        format!("sh {} \"{filled}\"", self.path("start").display())
+    }
+
+    fn stop(&self) -> String {
+        format!("sh {}", self.path("stop").display())
+    }
+
+    fn rollout(&self, deploy: &str, rollback: &str, more: &[&str]) -> Said {
+        let (target, report) = (format!("http://{}", self.address), self.path("report"));
+        let arguments = [
+            "ops",
+            "rollout",
+            "--data-dir",
+            &self.data,
+            "--backup-dir",
+            &self.backup,
+            "--target",
+            &target,
+            "--deploy",
+            deploy,
+            "--rollback",
+            rollback,
+            "--report",
+            report.to_str().unwrap(),
+            "--output",
+            "json",
+        ];
+        collodi(&[&arguments, more].concat())
+    }
+
+    fn check(&self) -> Said {
+        let target = format!("http://{}", self.address);
+        collodi(&["ops", "check", "--target", &target, "--output", "json"])
+    }
+
+    fn replaced(&self) -> usize {
+        let entries = std::fs::read_dir(&self.data).unwrap().map(Result::unwrap);
+        entries.filter(|e| e.file_name().to_string_lossy().starts_with("replaced-")).count()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = Command::new("sh").args(["-c", &self.stop()]).output();
+    }
+}
+
+fn sh(command: &str) {
+    assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+}
+
+fn steps(report: &Value) -> Vec<(&str, &str)> {
+    let steps = report["steps"].as_array().unwrap().iter();
+    steps.map(|s| (s["step"].as_str().unwrap(), s["outcome"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn a_deploy_that_breaks_validation_is_found_rolled_back_restored_and_verified() {
+    let _quiet = quiet();
+    let machine = Machine::new();
+    let ours = machine.start(&fake::ours());
+    sh(&ours);
+    let deploy = format!("{} && {}", machine.stop(), machine.start(&fake::broken(12)));
+    let rollback = format!("{} && {{restore}} && {ours}", machine.stop());
+    let said = machine.rollout(&deploy, &rollback, &["--deadline", "5s"]);
+    let report = said.json();
+    assert_eq!(said.code, Some(1), "{report:#}");
+    assert_eq!(
+        steps(&report),
+        [
+            ("preflight", "go"),
+            ("snapshot", "go"),
+            ("deploy", "go"),
+            ("check", "no-go"),
+            ("rollback", "go"),
+            ("restore", "go"),
+            ("check after rollback", "go"),
+        ],
+        "{report:#}"
+    );
+    assert_eq!(report["failed_lines"], json!([12]));
+    assert!(report["outcome"].as_str().unwrap().starts_with("NO-GO: rolled back"));
+    assert_eq!(machine.replaced(), 1, "what the restore replaced is kept");
+    assert_eq!(machine.check().code, Some(0));
+    let kept: Value =
+        serde_json::from_slice(&std::fs::read(machine.path("report/report.json")).unwrap())
+            .unwrap();
+    assert_eq!(kept, report);
+    let text = std::fs::read_to_string(machine.path("report/report.md")).unwrap();
+    for part in
+        ["NO-GO: rolled back", "## deploy: go", "## check: no-go", "| 12 | fail |", "| 18 | pass |"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn a_good_deploy_is_a_go() {
+    let _quiet = quiet();
+    let machine = Machine::new();
+    let ours = machine.start(&fake::ours());
+    sh(&ours);
+    let deploy = format!("{} && {ours}", machine.stop());
+    let candidate = ["--candidate", &fake::ours(), "--previous", &fake::ours()];
+    let said = machine.rollout(&deploy, "exit 7", &candidate);
+    let report = said.json();
+    assert_eq!(said.code, Some(0), "{report:#}");
+    let expected = [("preflight", "go"), ("snapshot", "go"), ("deploy", "go"), ("check", "go")];
+    assert_eq!(steps(&report), expected);
+    assert_eq!((machine.replaced(), &report["failed_lines"]), (0, &json!([])));
+}
+
+#[test]
+fn a_preflight_that_says_no_changes_nothing() {
+    let _quiet = quiet();
+    let machine = Machine::new();
+    std::fs::write(machine.path("app.env"), "PINOCCHIO_ENABLE_PROFILE_REGISTRY_MIDDLEWARE=1\n")
+        .unwrap();
+    let scan = machine.path("app.env");
+    let deploy = format!("touch {}", machine.path("deployed").display());
+    let said = machine.rollout(&deploy, "true", &["--scan", scan.to_str().unwrap()]);
+    let report = said.json();
+    assert_eq!((said.code, steps(&report)), (Some(1), vec![("preflight", "no-go")]), "{report:#}");
+    assert_eq!(report["outcome"], "NO-GO: nothing was changed");
+    assert!(!machine.path("deployed").exists());
+}
+
+#[test]
+fn a_way_back_that_fails_is_said_loudly() {
+    let _quiet = quiet();
+    let machine = Machine::new();
+    sh(&machine.start(&fake::ours()));
+    let said = machine.rollout("exit 3", "exit 4", &["--deadline", "1s"]);
+    let report = said.json();
+    assert_eq!(said.code, Some(1));
+    assert!(report["outcome"].as_str().unwrap().contains("could not be verified"), "{report:#}");
+    // The old server still runs, so that nothing was restored under it.
+    assert_eq!(report["failed_lines"], json!([5, 17, 18]));
+    assert_eq!(machine.replaced(), 0);
+}
+
+#[test]
+fn wrong_command_lines_are_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().to_str().unwrap();
+    let base =
+        ["ops", "rollout", "--data-dir", at, "--target", "http://127.0.0.1:1", "--deploy", "x"];
+    for more in [
+        &["--rollback", "x"][..],
+        &["--backup-dir", at],
+        &["--backup-dir", "/nowhere", "--rollback", "x"],
+        &["--backup-dir", at, "--rollback", "x", "--deadline", "soon"],
+    ] {
+        let said = collodi(&[&base, more].concat());
+        assert_eq!(said.code, Some(2), "{more:?}: {said:?}");
+    }
+}
