@@ -94,3 +94,59 @@ fn interrupt(cancel: &CancellationToken) -> Result<()> {
 fn at_once() -> ! {
     std::process::exit(130)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::verdict::Check;
+    use super::{candidate, checks, database, legacy, preflight, rollout};
+
+    const ALL: [Check; 26] = [
+        legacy::GONE,
+        candidate::CANDIDATE,
+        candidate::PREVIOUS,
+        database::TAKEN,
+        database::VERIFIED,
+        database::STOPPED,
+        database::RESTORED,
+        preflight::READABLE,
+        preflight::WRITABLE,
+        preflight::BACKUP,
+        preflight::PRESENT,
+        rollout::DEPLOYED,
+        rollout::ROLLED_BACK,
+        checks::RELEASE_MATCH,
+        checks::API_PROFILES,
+        checks::API_SCHEMAS,
+        checks::PROFILES_LIST,
+        checks::SCHEMAS_MIDDLEWARES,
+        checks::SCHEMAS_EXTENSIONS,
+        checks::REFUSE_UNKNOWN,
+        checks::REFUSE_CONFIG,
+        checks::WRITE_PROFILE,
+        checks::SELECT_COOKIE,
+        checks::CHAT_PROFILE,
+        checks::CHAT_SWITCH,
+        checks::CLEANED_UP,
+    ];
+
+    #[test]
+    fn every_check_has_its_paragraph_and_every_paragraph_its_check() {
+        let text = include_str!("../../../docs/operating.md");
+        let (_, checklist) = text.split_once("\n## The operator's checklist\n").unwrap();
+        let mut described: Vec<&str> =
+            checklist.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+        let mut codes: Vec<&str> = ALL.iter().map(|check| check.code).collect();
+        described.sort_unstable();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(described, codes);
+        for check in ALL {
+            let of_line = checklist.split(&format!("### {}\n", check.code)).nth(1).unwrap();
+            let expected = match check.line {
+                0 => String::new(),
+                line => format!("Line {line}."),
+            };
+            assert!(of_line.starts_with(&expected), "{}", check.code);
+        }
+    }
+}

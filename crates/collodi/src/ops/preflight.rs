@@ -15,28 +15,28 @@ use super::database::Place;
 use super::legacy;
 use super::verdict::{Check, Finding, Report};
 
-const READABLE: Check = Check {
+pub(super) const READABLE: Check = Check {
     code: "db.readable",
     line: 4,
     proves: "The databases are sound and known to this program",
     how: "Identity, log, schema version and every page of the registry",
     hint: "Restore a snapshot, or use the program that the text names.",
 };
-const WRITABLE: Check = Check {
+pub(super) const WRITABLE: Check = Check {
     code: "db.writable",
     line: 4,
     proves: "This account can write the databases",
     how: "A write transaction that is rolled back; a file made and removed beside the database",
     hint: "Run this as the service account; give it the file and its folder.",
 };
-const BACKUP: Check = Check {
+pub(super) const BACKUP: Check = Check {
     code: "backup.writable",
     line: 4,
     proves: "This account can write the backup folder",
     how: "A file made and removed",
     hint: "Make the folder and give it to the account that takes snapshots.",
 };
-const PRESENT: Check = Check {
+pub(super) const PRESENT: Check = Check {
     code: "snapshot.present",
     line: 3,
     proves: "There is a sound snapshot that holds every change",

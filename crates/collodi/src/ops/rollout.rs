@@ -23,14 +23,14 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Of what a command said, so much is kept.
 const SAID: usize = 16 * 1024;
 
-const DEPLOYED: Check = Check {
+pub(super) const DEPLOYED: Check = Check {
     code: "rollout.deploy",
     line: 5,
     proves: "The deploy command succeeded",
     how: "sh -c, exit code 0",
     hint: "See what the command said in the report.",
 };
-const ROLLED_BACK: Check = Check {
+pub(super) const ROLLED_BACK: Check = Check {
     code: "rollout.rollback",
     line: 17,
     proves: "The rollback command succeeded",
