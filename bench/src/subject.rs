@@ -193,6 +193,15 @@ impl ProfileStore for Memory {
         Ok(Vec::new())
     }
 
+    fn version(
+        &self,
+        _: &RegistrySlug,
+        _: &ProfileSlug,
+        _: u64,
+    ) -> Result<Option<Change>, StoreError> {
+        Ok(None)
+    }
+
     fn audit(&self, _: u64, _: usize) -> Result<Vec<Change>, StoreError> {
         Ok(Vec::new())
     }

@@ -169,7 +169,8 @@ fn foreign() -> Failure {
 /// What a path takes. Whatever is not listed takes a user, so that a new route is never open by accident.
 fn required_role(method: &Method, path: &str) -> Role {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if path == "/metrics" || path == "/api/debug" || path.starts_with("/api/debug/") {
+    let operators = ["/metrics", "/api/debug", "/api/chat/audit"];
+    if operators.contains(&path) || path.starts_with("/api/debug/") {
         Role::Operator
     } else if path.starts_with("/api/chat/profiles") && !reads {
         Role::Editor

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 mod chat;
+mod versions;
 
 /// The document.
 #[must_use]
@@ -19,7 +20,7 @@ pub fn document() -> Value {
         },
         "paths": all_paths(),
         "components": {
-            "schemas": schemas(),
+            "schemas": all_schemas(),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "password": {"type": "http", "scheme": "basic", "description": "The token is the password."},
@@ -126,10 +127,18 @@ fn paths() -> Value {
 
 fn all_paths() -> Value {
     let mut all = paths();
-    for more in [chat::conversations(), chat::debug()] {
+    for more in [chat::conversations(), chat::debug(), versions::paths()] {
         if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
             all.extend(more);
         }
+    }
+    all
+}
+
+fn all_schemas() -> Value {
+    let mut all = schemas();
+    if let (Some(all), Value::Object(more)) = (all.as_object_mut(), versions::schemas()) {
+        all.extend(more);
     }
     all
 }

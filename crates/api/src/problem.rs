@@ -96,6 +96,7 @@ impl From<Error> for Failure {
         match error {
             Error::RegistryNotFound => Self::new(StatusCode::NOT_FOUND, "registry_not_found", text),
             Error::ProfileNotFound => Self::new(StatusCode::NOT_FOUND, "profile_not_found", text),
+            Error::VersionNotFound => Self::new(StatusCode::NOT_FOUND, "version_not_found", text),
             Error::InvalidRegistry(_) => {
                 Self::new(StatusCode::BAD_REQUEST, "invalid_registry", text)
             }

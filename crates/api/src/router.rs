@@ -11,7 +11,9 @@ use axum::response::Response;
 use crate::App;
 use crate::context::Incoming;
 use crate::problem::Failure;
-use crate::routes::{chat, conversations, debug, profiles, schemas, selection, system, timeline};
+use crate::routes::{
+    chat, conversations, debug, profiles, schemas, selection, system, timeline, versions,
+};
 use crate::ws;
 
 /// Answers a request whose path is without the mount prefix.
@@ -43,6 +45,7 @@ pub(crate) async fn route(
             Box::pin(debug::answer(app, &incoming.parts, body)).await
         }
         // operation (decisions 30, 37)
+        "/api/chat/audit" => Box::pin(versions::audit(app, &incoming.parts)).await,
         "/api/chat/release" => system::release(app, &incoming.parts.method),
         "/openapi.json" => system::openapi(&incoming.parts.method),
         "/healthz" => Ok(system::healthz()),

@@ -15,6 +15,9 @@ pub enum Error {
     /// The profile does not exist in its registry.
     #[error("profile not found")]
     ProfileNotFound,
+    /// The profile never had such a version.
+    #[error("version not found")]
+    VersionNotFound,
     /// A registry slug outside the grammar; holds the raw text.
     #[error("invalid registry")]
     InvalidRegistry(String),

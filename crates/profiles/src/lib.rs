@@ -10,6 +10,7 @@
 //! This crate knows no HTTP, no SQL and no provider client.
 
 pub mod catalog;
+pub mod diff;
 pub mod error;
 pub mod ids;
 pub mod json;

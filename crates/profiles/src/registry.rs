@@ -23,7 +23,7 @@ mod decide;
 mod snapshot;
 mod writer;
 
-pub use decide::{CreateProfile, Guard, IfMatch, MakeDefault, UpdateProfile};
+pub use decide::{CreateProfile, Guard, IfMatch, MakeDefault, RestoreProfile, UpdateProfile};
 pub use snapshot::{Filter, Page, RegistryState, Snapshot, Stored};
 use writer::{Command, Message};
 
@@ -232,6 +232,30 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Written, Error> {
         self.execute(decide::set_default(request), author, dry_run).await
+    }
+
+    /// Makes a profile again what it was: a new version, marked as restored. A deleted profile comes back.
+    ///
+    /// # Errors
+    /// As [`Self::update_profile`]; a version that it never had; no expected version.
+    pub async fn restore_profile(
+        &self,
+        request: RestoreProfile,
+        mut author: Author,
+        dry_run: bool,
+    ) -> Result<Written, Error> {
+        let (store, version) = (self.store.clone(), request.version);
+        let (registry, slug) = (request.registry.clone(), request.slug.clone());
+        let read = move || store.version(&registry, &slug, version);
+        let found = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|e| Error::Internal(e.to_string()))??;
+        let earlier = found.and_then(|change| change.profile).ok_or(Error::VersionNotFound)?;
+        let words = format!("restored from version {version}");
+        author.note =
+            if author.note.is_empty() { words } else { format!("{words}: {}", author.note) };
+        let command = decide::restore_profile(request, &earlier, &self.catalog)?;
+        self.execute(command, author, dry_run).await
     }
 
     /// Fills a registry that is missing or has no profiles; says whether it did.

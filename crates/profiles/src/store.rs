@@ -92,6 +92,18 @@ pub trait ProfileStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Change>, StoreError>;
 
+    /// The change that gave a profile this version, with the profile; none for a version that it never had, or that
+    /// deleted it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    fn version(
+        &self,
+        registry: &RegistrySlug,
+        slug: &ProfileSlug,
+        version: u64,
+    ) -> Result<Option<Change>, StoreError>;
+
     /// Changes of the whole database with ids above `after`, oldest first, at most `limit`.
     ///
     /// # Errors

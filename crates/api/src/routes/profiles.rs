@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::{X_REGISTRY_VERSION, json};
+use super::{X_REGISTRY_VERSION, json, versions};
 use crate::App;
 use crate::access::Role;
 use crate::context::Incoming;
@@ -117,7 +117,7 @@ pub(crate) fn is_item(path: &str) -> bool {
     path.starts_with(PREFIX)
 }
 
-/// GET reads, PATCH changes, DELETE deletes one profile; POST on its `default` makes it the default.
+/// GET reads, PATCH changes, DELETE deletes one profile; POST on its `default` makes it the default; below are its versions.
 pub(crate) async fn item(app: &App, incoming: &Incoming, body: Body) -> Result<Response, Failure> {
     let (slug, action) = target(incoming.parts.uri.path())?;
     match (action, &incoming.parts.method) {
@@ -128,6 +128,18 @@ pub(crate) async fn item(app: &App, incoming: &Incoming, body: Body) -> Result<R
         }
         (Action::Profile, &Method::DELETE) => Box::pin(delete_profile(app, incoming, slug)).await,
         (Action::Default, &Method::POST) => Box::pin(set_default(app, incoming, body, slug)).await,
+        (Action::Versions, &Method::GET) => {
+            Box::pin(versions::list(app, &incoming.parts, slug)).await
+        }
+        (Action::Version(at), &Method::GET) => {
+            Box::pin(versions::one(app, &incoming.parts, slug, at)).await
+        }
+        (Action::Diff, &Method::GET) => {
+            Box::pin(versions::compare(app, &incoming.parts, slug)).await
+        }
+        (Action::Restore, &Method::POST) => {
+            Box::pin(versions::restore(app, incoming, body, slug)).await
+        }
         _ => Err(Failure::method_not_allowed()),
     }
 }
@@ -135,6 +147,10 @@ pub(crate) async fn item(app: &App, incoming: &Incoming, body: Body) -> Result<R
 enum Action {
     Profile,
     Default,
+    Versions,
+    Version(u64),
+    Diff,
+    Restore,
 }
 
 /// Splits the path as it was sent, then decodes each segment once (chapter 20 §3.1, H10).
@@ -143,7 +159,8 @@ fn target(path: &str) -> Result<(ProfileSlug, Action), Failure> {
     let mut segments = rest.split('/');
     let (first, second) =
         (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
-    if segments.next().is_some() {
+    let third = segments.next();
+    if segments.next().is_some() || (third.is_some() && second != "versions") {
         return Err(Failure::no_page());
     }
     let raw = extract::percent_decode(first);
@@ -153,11 +170,19 @@ fn target(path: &str) -> Result<(ProfileSlug, Action), Failure> {
     let slug = raw
         .and_then(|raw| ProfileSlug::parse(&raw).ok())
         .ok_or_else(|| Error::InvalidSlug(first.to_owned()))?;
-    match extract::percent_decode(second).as_ref().map(|action| action.trim()) {
-        Some("") => Ok((slug, Action::Profile)),
-        Some("default") => Ok((slug, Action::Default)),
-        _ => Err(Failure::no_page()),
-    }
+    let action = match (extract::percent_decode(second).as_ref().map(|action| action.trim()), third)
+    {
+        (Some(""), _) => Action::Profile,
+        (Some("default"), _) => Action::Default,
+        (Some("versions"), None) => Action::Versions,
+        (Some("versions"), Some(number)) => {
+            Action::Version(number.parse().map_err(|_| Failure::no_page())?)
+        }
+        (Some("diff"), _) => Action::Diff,
+        (Some("restore"), _) => Action::Restore,
+        _ => return Err(Failure::no_page()),
+    };
+    Ok((slug, action))
 }
 
 fn list_profiles(app: &App, parts: &Parts) -> Result<Response, Failure> {
@@ -318,7 +343,11 @@ async fn set_default(
     answer(StatusCode::OK, &written, dry_run)
 }
 
-fn author(app: &App, incoming: &Incoming, note: Option<String>) -> Result<Author, Failure> {
+pub(super) fn author(
+    app: &App,
+    incoming: &Incoming,
+    note: Option<String>,
+) -> Result<Author, Failure> {
     let note = note.unwrap_or_default();
     if note.len() > MAX_NOTE {
         return Err(Error::Validation(vec![too_much("note", MAX_NOTE, "bytes")]).into());
@@ -332,7 +361,7 @@ fn author(app: &App, incoming: &Incoming, note: Option<String>) -> Result<Author
     })
 }
 
-fn guard(parts: &Parts, expected_version: Option<u64>) -> Guard {
+pub(super) fn guard(parts: &Parts, expected_version: Option<u64>) -> Guard {
     Guard {
         expected_version: expected_version.unwrap_or(0),
         if_match: extract::if_match(&parts.headers),
@@ -340,7 +369,11 @@ fn guard(parts: &Parts, expected_version: Option<u64>) -> Guard {
 }
 
 /// The document that this write committed.
-fn answer(status: StatusCode, written: &Written, dry_run: bool) -> Result<Response, Failure> {
+pub(super) fn answer(
+    status: StatusCode,
+    written: &Written,
+    dry_run: bool,
+) -> Result<Response, Failure> {
     let stored = written.stored.as_ref().ok_or(Error::ProfileNotFound)?;
     let rendered = stored.rendered(&written.registry, written.is_default);
     let body = Some(rendered.document.clone());

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// How long the other side may take none of what was written.
-const WRITE: Duration = Duration::from_secs(15);
+const WRITE: Duration = Duration::from_secs(30);
 
 /// A stream, and since when a write waits.
 pub(super) struct Patient {

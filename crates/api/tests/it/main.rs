@@ -11,6 +11,7 @@ mod defects_domain;
 mod defects_http;
 mod defects_rules;
 mod fuzz;
+mod history;
 mod isolation;
 mod json;
 mod limits;

@@ -23,6 +23,8 @@ pub enum Operation {
     CreateRegistry,
     /// A profile of another program's database was taken over.
     Adopt,
+    /// A profile became again what it was in an earlier version.
+    Restore,
 }
 
 impl Operation {
@@ -36,6 +38,7 @@ impl Operation {
             Self::SetDefault => "set_default",
             Self::CreateRegistry => "create_registry",
             Self::Adopt => "adopt",
+            Self::Restore => "restore",
         }
     }
 
@@ -49,6 +52,7 @@ impl Operation {
             Self::SetDefault,
             Self::CreateRegistry,
             Self::Adopt,
+            Self::Restore,
         ];
         all.into_iter().find(|operation| operation.as_str() == word)
     }

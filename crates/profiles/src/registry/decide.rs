@@ -62,6 +62,21 @@ pub struct UpdateProfile {
     pub may_unlock: bool,
 }
 
+/// An earlier version to go back to.
+#[derive(Debug, Clone)]
+pub struct RestoreProfile {
+    /// The registry.
+    pub registry: RegistrySlug,
+    /// The profile, which may be deleted.
+    pub slug: ProfileSlug,
+    /// The version that it had.
+    pub version: u64,
+    /// Against the profile's version, or the last one of a deleted profile; required.
+    pub guard: Guard,
+    /// On whose behalf: clients may not bring back what only operators may write.
+    pub writer: Writer,
+}
+
 /// A new default.
 #[derive(Debug, Clone)]
 pub struct MakeDefault {
@@ -177,6 +192,62 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
         Ok(vec![change(registry, Operation::Update, profile, content, &before, head.into(), stamp)])
     };
     Decision { registry, slug: Some(slug), decide: Box::new(decide) }
+}
+
+pub(super) fn restore_profile(
+    request: RestoreProfile,
+    earlier: &Profile,
+    catalog: &Catalog,
+) -> Result<Decision, Error> {
+    if request.guard.expected_version == 0 && request.guard.if_match.is_none() {
+        return Err(Error::invalid("expected_version", "is required"));
+    }
+    let extensions = earlier.extensions.iter().map(|(key, value)| (key.to_string(), value.clone()));
+    let draft = Draft {
+        display_name: earlier.display_name.clone(),
+        description: earlier.description.clone(),
+        runtime: earlier.runtime.clone(),
+        policy: earlier.policy.clone(),
+        tags: earlier.metadata.tags.clone(),
+        extensions: extensions.collect(),
+    };
+    let checked = draft::check(request.slug.clone(), draft, catalog, request.writer);
+    // What was valid once may name what is gone.
+    if let Some(problems) = checked.problems() {
+        return Err(Error::Validation(problems));
+    }
+    let (registry, slug) = (request.registry.clone(), request.slug.clone());
+    let (profile, content) = (checked.profile, checked.content);
+    let decide = move |snapshot: &Snapshot, stamp: Stamp| {
+        let state = find_registry(snapshot, &request.registry)?;
+        let tags = profile.metadata.tags.clone();
+        let mut head = touch_head(state.head(), &stamp);
+        let before = match state.get(&request.slug) {
+            Some(stored) => {
+                if stored.profile().policy.read_only {
+                    return Err(read_only(&request.slug));
+                }
+                stored.profile().metadata.clone()
+            }
+            None => Metadata { version: state.last_version(&request.slug), ..Metadata::default() },
+        };
+        check_profile_version(state, &request.slug, before.version, &request.guard)?;
+        if state.is_empty() {
+            head.default_profile = Some(request.slug.clone());
+        }
+        let before = Metadata { tags, ..before };
+        let registry = state.slug().clone();
+        Ok(vec![change(
+            registry,
+            Operation::Restore,
+            profile,
+            content,
+            &before,
+            head.into(),
+            stamp,
+        )])
+    };
+    Ok(Decision { registry, slug: Some(slug), decide: Box::new(decide) })
 }
 
 pub(super) fn delete_profile(registry: RegistrySlug, slug: ProfileSlug, guard: Guard) -> Decision {

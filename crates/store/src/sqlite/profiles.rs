@@ -192,6 +192,22 @@ impl ProfileStore for SqliteProfiles {
         })
     }
 
+    fn version(
+        &self,
+        registry: &RegistrySlug,
+        slug: &ProfileSlug,
+        version: u64,
+    ) -> Result<Option<Change>, StoreError> {
+        self.read("read a version", |connection| {
+            let sql = format!(
+                "SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.registry = ?1 AND c.slug = ?2 AND c.version = ?3 \
+                 AND c.document IS NOT NULL ORDER BY c.id LIMIT 1"
+            );
+            let of = params![registry.as_str(), slug.as_str(), signed(version)];
+            Ok(read_changes(connection, &sql, of)?.pop())
+        })
+    }
+
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read("read the audit log", |connection| {
