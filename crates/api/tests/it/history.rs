@@ -169,7 +169,7 @@ async fn the_audit_log_is_filtered_paged_and_exported_line_by_line() {
     assert_eq!(column(&app.get(next).await.expect_json(200), "version"), [3]);
     let lines = app.get("/api/chat/audit?format=jsonl&actor=web-chat").await;
     assert_eq!(lines.header("content-type"), Some("application/x-ndjson"));
-    let text = String::from_utf8(lines.body.to_vec()).unwrap();
+    let text = String::from_utf8(lines.body.clone()).unwrap();
     let parsed = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     assert_eq!(parsed.count(), changes.len());
     assert_eq!(app.get("/api/chat/audit?actor=nobody").await.expect_json(200), json!([]));
