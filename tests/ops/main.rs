@@ -6,6 +6,7 @@ mod check;
 mod command;
 mod fake;
 mod front;
+mod manual;
 mod preflight;
 mod rollout;
 #[path = "../processes/server.rs"]

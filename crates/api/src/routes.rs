@@ -15,6 +15,7 @@ pub mod selection;
 pub mod system;
 pub mod timeline;
 pub mod versions;
+mod write;
 
 /// The revision of a registry, on every answer about its profiles (decision 12).
 pub const X_REGISTRY_VERSION: HeaderName = HeaderName::from_static("x-registry-version");

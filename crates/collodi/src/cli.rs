@@ -59,6 +59,16 @@ pub(crate) fn command() -> Command {
         .subcommand(timeline::command())
         .subcommand(import())
         .subcommand(ops::command())
+        .subcommand(
+            Command::new("completions")
+                .about("Prints the completions of a shell: collodi completions bash > /etc/bash_completion.d/collodi")
+                .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell))),
+        )
+        .subcommand(
+            Command::new("man")
+                .about("Prints the manual page, or writes the pages of all commands into a folder")
+                .arg(Arg::new("to").long("to").value_name("DIR").help("Folder for the pages")),
+        )
 }
 
 fn profiles() -> Command {

@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod export;
 mod import;
+mod manual;
 mod ops;
 mod output;
 mod timeline;
@@ -34,6 +35,13 @@ fn main() -> ExitCode {
         }
         Some(("ops", matches)) => {
             return ops::run(matches).unwrap_or_else(|error| fail(USAGE, &error));
+        }
+        Some(("completions", matches)) => {
+            return manual::completions(matches)
+                .map_or_else(|e| fail(USAGE, &e), |()| ExitCode::SUCCESS);
+        }
+        Some(("man", matches)) => {
+            return manual::man(matches).map_or_else(|e| fail(1, &e), |()| ExitCode::SUCCESS);
         }
         Some(("import", matches)) => {
             return import::run(matches).map_or_else(|e| fail(1, &e), |()| ExitCode::SUCCESS);

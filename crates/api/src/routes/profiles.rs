@@ -4,25 +4,22 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use collodi_profiles::json::{Members, Object};
-use collodi_profiles::profile::validate::{MAX_NOTE, too_much};
 use collodi_profiles::profile::{Draft, ProfilePatch};
-use collodi_profiles::registry::{
-    CreateProfile, Filter, Guard, MakeDefault, UpdateProfile, Written,
-};
-use collodi_profiles::{Author, Error, Policy, ProfileSlug, Runtime};
-use http::header::{ETAG, HeaderName, HeaderValue, LINK};
+use collodi_profiles::registry::{CreateProfile, Filter, MakeDefault, UpdateProfile};
+use collodi_profiles::{Error, Policy, ProfileSlug, Runtime};
+use http::header::{HeaderValue, LINK};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::{X_REGISTRY_VERSION, json, versions};
+use super::write::{answer, author, empty, guard, mark, stamped};
+use super::{X_REGISTRY_VERSION, versions};
 use crate::App;
 use crate::access::Role;
 use crate::context::Incoming;
 use crate::extract::{self, MAX_BODY, Query};
 use crate::problem::Failure;
 
-const X_DRY_RUN: HeaderName = HeaderName::from_static("x-dry-run");
 const PREFIX: &str = "/api/chat/profiles/";
 
 #[derive(Deserialize)]
@@ -341,70 +338,4 @@ async fn set_default(
     let dry_run = query.is_on("dry_run");
     let written = app.registry.set_default(request, author, dry_run).await?;
     answer(StatusCode::OK, &written, dry_run)
-}
-
-pub(super) fn author(
-    app: &App,
-    incoming: &Incoming,
-    note: Option<String>,
-) -> Result<Author, Failure> {
-    let note = note.unwrap_or_default();
-    if note.len() > MAX_NOTE {
-        return Err(Error::Validation(vec![too_much("note", MAX_NOTE, "bytes")]).into());
-    }
-    let name = &*incoming.principal.name;
-    Ok(Author {
-        actor: if name.is_empty() { app.mount.actor.clone() } else { name.to_owned() },
-        source: app.mount.source.clone(),
-        note,
-        request_id: incoming.request_id.as_str().to_owned(),
-    })
-}
-
-pub(super) fn guard(parts: &Parts, expected_version: Option<u64>) -> Guard {
-    Guard {
-        expected_version: expected_version.unwrap_or(0),
-        if_match: extract::if_match(&parts.headers),
-    }
-}
-
-/// The document that this write committed.
-pub(super) fn answer(
-    status: StatusCode,
-    written: &Written,
-    dry_run: bool,
-) -> Result<Response, Failure> {
-    let stored = written.stored.as_ref().ok_or(Error::ProfileNotFound)?;
-    let rendered = stored.rendered(&written.registry, written.is_default);
-    let body = Some(rendered.document.clone());
-    Ok(mark(stamped(status, body, rendered.etag.clone(), written.registry_version), dry_run))
-}
-
-/// Says that nothing was written.
-fn mark(mut response: Response, dry_run: bool) -> Response {
-    if dry_run {
-        response.headers_mut().insert(X_DRY_RUN, HeaderValue::from_static("1"));
-    }
-    response
-}
-
-fn stamped(
-    status: StatusCode,
-    body: Option<Bytes>,
-    etag: Bytes,
-    registry_version: u64,
-) -> Response {
-    let mut response = body.map_or_else(|| empty(status), |body| json(status, body));
-    let headers = response.headers_mut();
-    if let Ok(etag) = HeaderValue::from_maybe_shared(etag) {
-        headers.insert(ETAG, etag);
-    }
-    headers.insert(X_REGISTRY_VERSION, registry_version.into());
-    response
-}
-
-fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
 }

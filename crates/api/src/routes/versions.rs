@@ -17,7 +17,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::profiles::{answer, author, guard};
+use super::write::{answer, author, guard};
 use super::{json, json_value};
 use crate::App;
 use crate::access::Role;
