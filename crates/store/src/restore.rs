@@ -31,6 +31,15 @@ struct Journal {
     cleared: Vec<String>,
 }
 
+/// What may be restored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms {
+    /// The registry alone, whatever else the snapshot has.
+    pub alone: bool,
+    /// Also a snapshot of another database.
+    pub of_another: bool,
+}
+
 /// What was done.
 #[derive(Debug, Clone)]
 pub struct Restored {
@@ -65,8 +74,8 @@ fn folder_of(path: &Path) -> PathBuf {
     file::folder_of(path).to_owned()
 }
 
-/// Puts the snapshot `from` in the place of the registry file `profiles` and, where the snapshot has one, of the chat
-/// database `chat.db` beside it. No server may run on them. Blocks.
+/// Puts the snapshot `from` in the place of the registry file `profiles` and, unless the registry is meant `alone`, of
+/// `chat.db` beside it, as far as the snapshot has them. No server may run on them. Blocks.
 ///
 /// # Errors
 /// A snapshot that is refused, or one of another database unless `of_another`; both before anything is touched. Later
@@ -75,7 +84,7 @@ pub fn restore(
     from: &Path,
     profiles: &Path,
     now_ms: i64,
-    of_another: bool,
+    Terms { alone, of_another }: Terms,
 ) -> Result<Restored, StoreError> {
     finish(profiles)?;
     let manifest = verify(from)?;
@@ -83,6 +92,7 @@ pub fn restore(
     let mut databases = Vec::new();
     for described in &manifest.databases {
         let path = match described.kind {
+            Kind::Chats if alone => continue,
             Kind::Chats => folder.join("chat.db"),
             Kind::Profiles | Kind::ReferenceProfiles => profiles.to_owned(),
         };
@@ -98,6 +108,9 @@ pub fn restore(
             )));
         }
         databases.push((from.join(&described.file), path));
+    }
+    if databases.is_empty() {
+        return Err(other(format!("{} has no registry", from.display())));
     }
     remove_abandoned(&folder);
     let stage = folder.join(format!(".restore-{now_ms}"));

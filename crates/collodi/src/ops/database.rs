@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::ArgMatches;
 use collodi_profiles::store::StoreError;
 use collodi_store::lock::Lock;
+use collodi_store::restore::Terms;
 use collodi_store::snapshot::{self, Manifest, Source};
 use collodi_store::{restore, sqlite};
 
@@ -156,7 +157,10 @@ pub(crate) fn restore(place: &Place, from: Option<&Path>, of_another: bool) -> R
     report.add(timed(&subject, || {
         let now = crate::assemble::now_ms();
         let restored = match from {
-            Some(from) => restore::restore(from, &place.profiles, now, of_another),
+            Some(from) => {
+                let terms = Terms { alone: place.chats.is_none(), of_another };
+                restore::restore(from, &place.profiles, now, terms)
+            }
             None => restore::undo(&place.profiles, now),
         };
         let restored = restored.and_then(|restored| {

@@ -9,6 +9,8 @@ use crate::snapshot::{kind_of, sources, take};
 use crate::step::{Fault, with_fault};
 use crate::{SqliteChats, SqliteProfiles};
 
+const MEANT: Terms = Terms { alone: false, of_another: false };
+const OF_ANOTHER: Terms = Terms { alone: false, of_another: true };
 const BOTH: [&str; 2] = ["profiles.db", "chat.db"];
 
 /// A data folder as a killed server leaves it: the newest changes, among them `mark`, are in the logs only.
@@ -77,7 +79,7 @@ fn f9_a_restore_puts_both_databases_back_and_can_be_undone_and_redone() {
     let manifest = verify(&snapshot).unwrap();
     let kinds: Vec<Kind> = manifest.databases.iter().map(|d| d.kind).collect();
     assert_eq!(kinds, [Kind::Chats, Kind::Profiles], "profiles are taken after chats");
-    let restored = restore(&snapshot, &registry(&live), 10, false).unwrap();
+    let restored = restore(&snapshot, &registry(&live), 10, MEANT).unwrap();
     assert_eq!(marks(live.path()), both("old"));
     assert!(
         restored.kept.join("profiles.db-wal").exists(),
@@ -100,7 +102,7 @@ fn f9_a_kill_at_any_step_of_a_restore_leaves_the_old_or_the_new_state() {
         copy(live.path(), data.path());
         let profiles = registry(&data);
         let (_, met) =
-            with_fault(n, Fault::Die, || restore(&snapshot, &profiles, 10, false).map(drop));
+            with_fault(n, Fault::Die, || restore(&snapshot, &profiles, 10, MEANT).map(drop));
         if !met {
             break;
         }
@@ -109,7 +111,7 @@ fn f9_a_kill_at_any_step_of_a_restore_leaves_the_old_or_the_new_state() {
         let marks = marks(data.path());
         assert!([both("old"), both("new")].contains(&marks), "step {n}: {marks:?}");
         seen.insert(marks);
-        restore(&snapshot, &profiles, 20, false).unwrap();
+        restore(&snapshot, &profiles, 20, MEANT).unwrap();
         assert_eq!(self::marks(data.path()), both("old"), "step {n}: again");
     }
     assert_eq!(seen.len(), 2, "some steps are before the decision, some after it");
@@ -118,7 +120,7 @@ fn f9_a_kill_at_any_step_of_a_restore_leaves_the_old_or_the_new_state() {
 #[test]
 fn f9_a_kill_in_finishing_and_in_undoing_changes_nothing_of_that() {
     let (live, _folder, snapshot) = history();
-    restore(&snapshot, &registry(&live), 10, false).unwrap();
+    restore(&snapshot, &registry(&live), 10, MEANT).unwrap();
     for n in 0.. {
         let data = tempfile::tempdir().unwrap();
         copy(live.path(), data.path());
@@ -146,7 +148,7 @@ fn f4_a_disk_that_fails_at_any_step_of_a_restore_is_told_and_leaves_one_state() 
         copy(live.path(), data.path());
         let profiles = registry(&data);
         let (outcome, met) =
-            with_fault(n, Fault::Fail, || restore(&snapshot, &profiles, 10, false).map(drop));
+            with_fault(n, Fault::Fail, || restore(&snapshot, &profiles, 10, MEANT).map(drop));
         if !met {
             break;
         }
@@ -239,7 +241,7 @@ fn f9_what_is_no_sound_snapshot_is_refused_before_anything_is_touched() {
             "is no name of a file",
         ),
     ] {
-        let error = restore(&damaged(name, damage), &registry(&live), 10, true).unwrap_err();
+        let error = restore(&damaged(name, damage), &registry(&live), 10, OF_ANOTHER).unwrap_err();
         assert!(error.text.contains(part), "{name}: {error}");
         assert_eq!(files(live.path()), before, "{name}");
     }
@@ -249,10 +251,24 @@ fn f9_what_is_no_sound_snapshot_is_refused_before_anything_is_touched() {
 fn f9_a_snapshot_of_another_database_is_refused_unless_that_is_meant() {
     let (_live, _folder, snapshot) = history();
     let another = data("other", None);
-    let refused = restore(&snapshot, &registry(&another), 10, false).unwrap_err();
+    let refused = restore(&snapshot, &registry(&another), 10, MEANT).unwrap_err();
     assert!(refused.text.contains("is not the database that this snapshot was taken of"));
-    restore(&snapshot, &registry(&another), 10, true).unwrap();
+    restore(&snapshot, &registry(&another), 10, OF_ANOTHER).unwrap();
     assert_eq!(marks(another.path()), both("old"));
+}
+
+#[test]
+fn a_registry_alone_leaves_the_chats_as_they_are() {
+    let (live, _folder, snapshot) = history();
+    let undone = tempfile::tempdir().unwrap();
+    copy(live.path(), undone.path());
+    for folder in [&live, &undone] {
+        let alone = Terms { alone: true, of_another: false };
+        restore(&snapshot, &registry(folder), 10, alone).unwrap();
+    }
+    assert_eq!(marks(live.path()), ("old".to_owned(), "new".to_owned()));
+    undo(&registry(&undone), 11).unwrap();
+    assert_eq!(marks(undone.path()), both("new"));
 }
 
 #[test]
@@ -284,7 +300,7 @@ fn a_snapshot_never_replaces_another_and_of_nothing_there_is_none() {
 fn where_nothing_was_a_restore_makes_it_and_nothing_can_be_undone() {
     let (_live, folder, snapshot) = history();
     let empty = folder.path().join("fresh/profiles.db");
-    restore(&snapshot, &empty, 10, false).unwrap();
+    restore(&snapshot, &empty, 10, MEANT).unwrap();
     assert_eq!(marks(empty.parent().unwrap()), both("old"));
     assert!(undo(&empty, 11).unwrap_err().text.contains("no restore has replaced anything"));
 }
