@@ -4,6 +4,7 @@
 
 mod check;
 mod command;
+mod documents;
 mod fake;
 mod front;
 mod manual;

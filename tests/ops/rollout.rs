@@ -11,15 +11,15 @@ use crate::fake;
 use crate::preflight::{place, quiet};
 
 /// A machine with one server on it, started and stopped by scripts as an operator has them.
-struct Machine {
+pub(crate) struct Machine {
     folder: tempfile::TempDir,
     data: String,
     backup: String,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (folder, data, backup) = place();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let machine = Self { folder, data, backup, address };
@@ -38,16 +38,16 @@ impl Machine {
         machine
     }
 
-    fn script(&self, name: &str, text: &str) {
+    pub(crate) fn script(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The command that starts a binary on this machine's databases.
-    fn start(&self, command: &str) -> String {
+    pub(crate) fn start(&self, command: &str) -> String {
         let filled = command
             .replace("{addr}", &self.address)
             .replace("{profiles_db}", &format!("{}/profiles.db", self.data))
@@ -55,7 +55,7 @@ impl Machine {
         format!("sh {} \"{filled}\"", self.path("start").display())
     }
 
-    fn stop(&self) -> String {
+    pub(crate) fn stop(&self) -> String {
         format!("sh {}", self.path("stop").display())
     }
 
@@ -99,7 +99,7 @@ impl Drop for Machine {
     }
 }
 
-fn sh(command: &str) {
+pub(crate) fn sh(command: &str) {
     assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
 }
 
