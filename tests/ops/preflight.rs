@@ -105,7 +105,7 @@ fn an_older_binary_that_cannot_read_the_snapshot_is_no_way_back() {
     let _quiet = quiet();
     let (_folder, data, _) = place();
     // What programs do that find a schema of tomorrow.
-    let older = "echo 'profiles.db has schema version 1, this program knows up to 0' >&2; exit 1";
+    let older = ": {addr} {profiles_db}; echo 'profiles.db has schema version 1, this program knows up to 0' >&2; exit 1";
     let said = preflight(&data, &["--candidate", &fake::ours(), "--previous", older]);
     assert_eq!((said.code, lines(&said)), (Some(1), json!([17])), "{}", said.out);
     assert!(evidence(&said, "binary.previous").contains("knows up to 0"), "{}", said.out);

@@ -148,6 +148,29 @@ fn a_deploy_that_breaks_validation_is_found_rolled_back_restored_and_verified() 
     }
 }
 
+/// A deploy of this very program puts another file in its place, and may leave none.
+#[test]
+fn the_way_back_does_not_need_the_program_that_was_replaced() {
+    let _quiet = quiet();
+    let machine = Machine::new();
+    let ours = machine.start(&fake::ours());
+    sh(&ours);
+    let program = machine.path("collodi");
+    std::fs::copy(env!("CARGO_BIN_EXE_collodi"), &program).unwrap();
+    let (data, target) = (machine.data.clone(), format!("http://{}", machine.address));
+    let deploy = format!("rm {} && exit 3", program.display());
+    let rollback = format!("{} && cd / && {{restore}} && {ours}", machine.stop());
+    let output = Command::new(&program)
+        .args(["ops", "rollout", "--data-dir", &data, "--backup-dir", &machine.backup])
+        .args(["--target", &target, "--deploy", &deploy, "--rollback", &rollback])
+        .args(["--deadline", "20s", "--output", "json"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(report["outcome"].as_str().unwrap().starts_with("NO-GO: rolled back"), "{report:#}");
+}
+
 #[test]
 fn a_good_deploy_is_a_go() {
     let _quiet = quiet();
@@ -159,7 +182,13 @@ fn a_good_deploy_is_a_go() {
     let said = machine.rollout(&deploy, "exit 7", &candidate);
     let report = said.json();
     assert_eq!(said.code, Some(0), "{report:#}");
-    let expected = [("preflight", "go"), ("snapshot", "go"), ("deploy", "go"), ("check", "go")];
+    let expected = [
+        ("preflight", "go"),
+        ("snapshot", "go"),
+        ("rehearse the way back", "go"),
+        ("deploy", "go"),
+        ("check", "go"),
+    ];
     assert_eq!(steps(&report), expected);
     assert_eq!((machine.replaced(), &report["failed_lines"]), (0, &json!([])));
 }
@@ -204,8 +233,13 @@ fn wrong_command_lines_are_2() {
         &["--backup-dir", at],
         &["--backup-dir", "/nowhere", "--rollback", "x"],
         &["--backup-dir", at, "--rollback", "x", "--deadline", "soon"],
+        &["--backup-dir", at, "--rollback", "x", "--deadline", "999999999999999999m"],
+        &["--backup-dir", at, "--rollback", "x", "--candidate", "./new serve"],
+        &["--backup-dir", at, "--rollback", "x", "--target", "http://u:canary@127.0.0.1:1"],
     ] {
         let said = collodi(&[&base, more].concat());
         assert_eq!(said.code, Some(2), "{more:?}: {said:?}");
+        assert!(!said.err.contains("canary"), "{said:?}");
     }
+    assert_eq!(std::fs::read_dir(at).unwrap().count(), 0, "nothing was made");
 }

@@ -156,7 +156,16 @@ fn a_registry_of_the_go_reference_is_taken_verified_and_restored_as_it_is() {
     };
     let before = payload();
     Connection::open(file).unwrap().execute_batch("DELETE FROM profile_registries").unwrap();
-    ops(&["restore", "--profile-registry-db", file, "--from", to]);
+    let restore = ["restore", "--profile-registry-db", file, "--from", to];
+    ops(&restore);
+    assert_eq!(payload(), before);
+    // The way back from our server, which has adopted the file by then.
+    let mut server = Server::start(&["--profile-registry-db", file]);
+    server.terminate();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(server.wait());
+    assert!(Connection::open(file).unwrap().prepare("SELECT * FROM changes").is_ok(), "adopted");
+    ops(&restore);
     assert_eq!(payload(), before);
 }
 

@@ -40,7 +40,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
             Some(("rollout", matches)) => rollout::run(matches, cancel).await?,
             Some(("preflight", matches)) => {
                 let place = Place::of(matches)?;
-                let report = preflight::run(&preflight::Plan::of(matches, &place), &cancel).await?;
+                let report =
+                    preflight::run(&preflight::Plan::of(matches, &place)?, &cancel).await?;
                 print::report(matches, &report);
                 report.is_go()
             }

@@ -11,8 +11,8 @@ use collodi_profiles::store::{StoreError, StoreErrorKind};
 use serde::{Deserialize, Serialize};
 
 use crate::file;
-use crate::snapshot::{Kind, Manifest, sync, verify};
-use crate::sqlite::with_suffix;
+use crate::snapshot::{Described, Kind, Manifest, sync, verify};
+use crate::sqlite::{identity_in, with_suffix};
 use crate::step::step;
 
 /// What belongs to a database, the database itself last.
@@ -39,6 +39,9 @@ pub struct Terms {
     /// Also a snapshot of another database.
     pub of_another: bool,
 }
+
+/// In a folder of what was replaced: which databases the exchange was about, those that were not there included.
+const REPLACED: &str = "databases.json";
 
 /// What was done.
 #[derive(Debug, Clone)]
@@ -89,22 +92,21 @@ pub fn restore(
     finish(profiles)?;
     let manifest = verify(from)?;
     let folder = folder_of(profiles);
-    let mut databases = Vec::new();
+    let mut databases: Vec<(PathBuf, PathBuf)> = Vec::new();
     for described in &manifest.databases {
         let path = match described.kind {
             Kind::Chats if alone => continue,
             Kind::Chats => folder.join("chat.db"),
             Kind::Profiles | Kind::ReferenceProfiles => profiles.to_owned(),
         };
-        if !of_another
-            && let Some(identity) = identity_of(&path)
-            && identity != described.identity
-        {
+        if path.is_symlink() {
+            let text = "is a link, which a restore would cut off; name the file itself with --profile-registry-db";
+            return Err(other(format!("{} {text}", path.display())));
+        }
+        if !of_another && !is_of(described, &path) {
             return Err(other(format!(
-                "{} is not the database that this snapshot was taken of (identity {identity}, the snapshot has {}); \
-                 --of-another-database restores it all the same",
-                path.display(),
-                described.identity
+                "{} is not the database that this snapshot was taken of; --of-another-database restores it all the same",
+                path.display()
             )));
         }
         databases.push((from.join(&described.file), path));
@@ -131,22 +133,38 @@ fn remove_abandoned(folder: &Path) {
     }
 }
 
-/// Puts back what the last restore replaced; what that put in place is kept in turn. Blocks.
+/// Puts back what the last restore replaced, of the registry alone or of both; what that put in place is kept in turn.
+/// Blocks.
 ///
 /// # Errors
 /// Nothing was replaced, or files that cannot be moved; those are finished by [`finish`].
-pub fn undo(profiles: &Path, now_ms: i64) -> Result<Restored, StoreError> {
+pub fn undo(profiles: &Path, now_ms: i64, alone: bool) -> Result<Restored, StoreError> {
     finish(profiles)?;
     let folder = folder_of(profiles);
     let main = name_of(profiles);
-    let Some(newest) = replaced(&folder)?.into_iter().rfind(|kept| kept.join(&main).exists())
-    else {
+    let about = |kept: &PathBuf| -> Option<Vec<String>> {
+        let text = fs::read_to_string(kept.join(REPLACED)).ok()?;
+        let names: Vec<String> = serde_json::from_str(&text).ok()?;
+        names.contains(&main).then_some(names)
+    };
+    let newest = replaced(&folder)?.into_iter().rev().find_map(|kept| {
+        let names = about(&kept)?;
+        Some((kept, names))
+    });
+    let Some((newest, mut names)) = newest else {
         return Err(other(format!("{}: no restore has replaced anything", folder.display())));
     };
-    let names = [main, "chat.db".to_owned()];
-    let names = names.into_iter().filter(|name| newest.join(name).exists()).collect();
+    if alone {
+        names.retain(|name| *name == main);
+    }
     let kept = exchange(profiles, names, &newest, now_ms)?;
     Ok(Restored { kept, manifest: None })
+}
+
+/// Whether an exchange was decided and is not finished.
+#[must_use]
+pub fn is_pending(profiles: &Path) -> bool {
+    journal_path(profiles).exists()
 }
 
 /// Folders of replaced databases, the newest last.
@@ -221,6 +239,9 @@ pub fn finish(profiles: &Path) -> Result<bool, StoreError> {
     let folder = folder_of(profiles);
     let (new, old) = (folder.join(&journal.new), folder.join(&journal.old));
     step().and_then(|()| fs::create_dir_all(&old)).map_err(failing(&old))?;
+    let about = serde_json::to_string(&journal.databases).unwrap_or_default();
+    let about_path = old.join(REPLACED);
+    file::swap(&about_path, about.as_bytes()).map_err(failing(&about_path))?;
     for name in journal.databases.clone() {
         if !journal.cleared.contains(&name) {
             move_parts(&folder, &old, &name)?;
@@ -229,11 +250,9 @@ pub fn finish(profiles: &Path) -> Result<bool, StoreError> {
         }
         move_parts(&new, &folder, &name)?;
     }
-    // What else lay there came from the same place.
-    match step().and_then(|()| fs::remove_dir(&new)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failing(&new)(e)),
-        _ => {}
-    }
+    // What else somebody put there stays; by now it is in nobody's way.
+    let _ = fs::remove_file(new.join(REPLACED));
+    let _ = fs::remove_dir(&new);
     step().and_then(|()| fs::remove_file(&path)).map_err(failing(&path))?;
     sync(&folder).map_err(failing(&folder))?;
     Ok(true)
@@ -262,10 +281,20 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Which database a path holds, as far as that can be told without opening it.
-fn identity_of(path: &Path) -> Option<String> {
-    let text = fs::read_to_string(with_suffix(path, ".state")).ok()?;
-    text.split_whitespace().next().map(str::to_owned)
+/// Whether a snapshot was taken of the database at `path`, or there is none. One of the Go reference has no identity: the
+/// file that it was taken from counts, also after it was adopted.
+fn is_of(described: &Described, path: &Path) -> bool {
+    if !path.exists() {
+        return true;
+    }
+    if described.kind == Kind::ReferenceProfiles {
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        return described.source == real.display().to_string();
+    }
+    let companion = fs::read_to_string(with_suffix(path, ".state")).ok();
+    let companion = companion.and_then(|text| text.split_whitespace().next().map(str::to_owned));
+    // What cannot be told stands in nobody's way: damaged databases are what restores are for.
+    companion.or_else(|| identity_in(path)).is_none_or(|identity| identity == described.identity)
 }
 
 #[cfg(test)]

@@ -127,6 +127,8 @@ pub fn take(
     program: &str,
     now_ms: i64,
 ) -> Result<Manifest, StoreError> {
+    // Without a slash at the end, which would make a name inside of the folder.
+    let to = &to.components().collect::<PathBuf>();
     if to.exists() {
         return Err(other(format!("{} exists: a snapshot never replaces another", to.display())));
     }
@@ -173,7 +175,7 @@ fn fill(
 }
 
 fn copy(source: &Source, folder: &Path) -> Result<Described, StoreError> {
-    let path = &source.path;
+    let path = &source.path.canonicalize().unwrap_or_else(|_| source.path.clone());
     let (kind, _) = kind_of(source)?;
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| other(format!("{}: a name that is no text", path.display())))?;

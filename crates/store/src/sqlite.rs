@@ -262,6 +262,12 @@ pub(crate) fn open_for_copy(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Which database a file of ours says that it is.
+pub(crate) fn identity_in(path: &Path) -> Option<String> {
+    let connection = open_untouched(path).ok()?;
+    connection.query_row("SELECT id FROM identity", [], |row| row.get(0)).ok()
+}
+
 /// Whether this process may write a database: a write transaction that changes nothing. Blocks.
 ///
 /// # Errors

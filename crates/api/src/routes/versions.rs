@@ -159,7 +159,10 @@ pub(super) async fn compare(
         }
         Ok(document)
     };
-    let changes = diff(&content(&before)?, &content(&after)?);
+    let (before, after) = (content(&before)?, content(&after)?);
+    // Long prompts take a while to compare.
+    let compared = tokio::task::spawn_blocking(move || diff(&before, &after)).await;
+    let changes = compared.map_err(|_| Failure::internal())?;
     let body = json!({"slug": slug, "from": from, "to": to, "changes": changes});
     Ok(json_value(StatusCode::OK, &body))
 }

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::check::{Options, check};
 use super::target::Target;
@@ -68,7 +69,7 @@ impl Candidate {
     }
 
     /// Waits until it answers anything.
-    async fn answer(&mut self, target: &Target) -> Result<()> {
+    async fn answer(&mut self, target: &Target, cancel: &CancellationToken) -> Result<()> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -78,6 +79,7 @@ impl Candidate {
                 target.exchanges();
                 return Ok(());
             }
+            ensure!(!cancel.is_cancelled(), "interrupted before it answered");
             if begun.elapsed() > START {
                 bail!("no answer within {} s: {}", START.as_secs(), self.last_words());
             }
@@ -133,7 +135,7 @@ pub(crate) async fn prove(
         let mut candidate = Candidate::start(command, profiles, folder)?;
         let target = Target::new(&format!("http://{}", candidate.address), None)?;
         let outcome = async {
-            candidate.answer(&target).await?;
+            candidate.answer(&target, &options.cancel).await?;
             let asked = target.get("/api/chat/release").await?;
             release = Some(asked.json()).filter(|json| json["release"].is_string());
             target.exchanges();

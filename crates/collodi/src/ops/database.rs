@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::ArgMatches;
+use clap::parser::ValueSource;
 use collodi_profiles::store::StoreError;
 use collodi_store::lock::Lock;
 use collodi_store::restore::Terms;
@@ -58,6 +59,11 @@ impl Place {
     /// Neither, or a folder that is not there.
     pub(crate) fn of(matches: &ArgMatches) -> Result<Self> {
         if let Some(file) = matches.get_one::<String>("profile-registry-db") {
+            let typed = matches.value_source("data-dir") == Some(ValueSource::CommandLine);
+            ensure!(
+                !typed,
+                "give --data-dir or --profile-registry-db: a snapshot is of a folder, or of a registry alone"
+            );
             return Ok(Self { profiles: file.into(), chats: None });
         }
         let Some(folder) = matches.get_one::<String>("data-dir").map(Path::new) else {
@@ -125,6 +131,17 @@ fn outcome(check: Check, result: Result<String, StoreError>) -> Finding {
 /// Takes a snapshot of what lies at `place`.
 pub(crate) fn snapshot(place: &Place, to: &Path) -> Finding {
     timed(&place.shown(), || {
+        if restore::is_pending(&place.profiles) {
+            return TAKEN.fail(
+                "a restore was decided and is not finished: start the server, or restore again",
+            );
+        }
+        if !place.profiles.exists() {
+            let shown = place.profiles.display();
+            return TAKEN.fail(format!(
+                "{shown}: no such file; a registry elsewhere is named with --profile-registry-db"
+            ));
+        }
         let program = format!("collodi {}", env!("CARGO_PKG_VERSION"));
         let now = crate::assemble::now_ms();
         let taken = snapshot::take(&place.sources(), to, &program, now);
@@ -161,7 +178,7 @@ pub(crate) fn restore(place: &Place, from: Option<&Path>, of_another: bool) -> R
                 let terms = Terms { alone: place.chats.is_none(), of_another };
                 restore::restore(from, &place.profiles, now, terms)
             }
-            None => restore::undo(&place.profiles, now),
+            None => restore::undo(&place.profiles, now, place.chats.is_none()),
         };
         let restored = restored.and_then(|restored| {
             for source in place.sources() {

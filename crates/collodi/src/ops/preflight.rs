@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ArgMatches;
 use collodi_store::snapshot::{self, Kind, Manifest};
 use collodi_store::sqlite;
@@ -57,11 +57,20 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn of(matches: &ArgMatches, place: &'a Place) -> Self {
+    /// # Errors
+    /// A command for a binary that says neither where it listens nor what it serves.
+    pub(crate) fn of(matches: &ArgMatches, place: &'a Place) -> Result<Self> {
         let all = |name: &str| -> Vec<String> {
             matches.get_many::<String>(name).into_iter().flatten().cloned().collect()
         };
-        Self {
+        for (flag, command) in ["candidate", "previous"]
+            .iter()
+            .flat_map(|flag| all(flag).into_iter().map(move |c| (flag, c)))
+        {
+            let is_whole = command.contains("{addr}") && command.contains("{profiles_db}");
+            ensure!(is_whole, "--{flag} {command}: needs {{addr}} and {{profiles_db}} in it");
+        }
+        Ok(Self {
             place,
             backup: matches.get_one::<String>("backup-dir").map(PathBuf::from),
             scan: all("scan").into_iter().map(PathBuf::from).collect(),
@@ -69,7 +78,7 @@ impl<'a> Plan<'a> {
             previous: all("previous"),
             wants_snapshot: true,
             expected: None,
-        }
+        })
     }
 }
 
@@ -93,26 +102,39 @@ pub(crate) async fn run(plan: &Plan<'_>, cancel: &CancellationToken) -> Result<R
     if !report.is_go() || cancel.is_cancelled() {
         return Ok(report);
     }
+    for (of, commands) in [(CANDIDATE, &plan.candidates), (PREVIOUS, &plan.previous)] {
+        report.extend(rehearse(plan, of, commands, cancel).await?);
+    }
+    Ok(report)
+}
+
+/// Proves binaries, each on a copy of its own.
+///
+/// # Errors
+/// A folder for copies that cannot be made.
+pub(crate) async fn rehearse(
+    plan: &Plan<'_>,
+    of: Check,
+    commands: &[String],
+    cancel: &CancellationToken,
+) -> Result<Report> {
+    let mut report = Report::default();
     let options = Options { expected: plan.expected.clone(), cancel: cancel.clone() };
     let mut releases = Vec::new();
-    for (of, commands) in [(CANDIDATE, &plan.candidates), (PREVIOUS, &plan.previous)] {
-        for command in commands {
-            let folder = tempfile::tempdir().context("make a folder for copies")?;
-            let profiles = match copy(plan, of, folder.path()) {
-                Ok(profiles) => profiles,
-                Err(text) => {
-                    report.add(of.error(text).of(command));
-                    continue;
-                }
-            };
-            let (found, release) = candidate::prove(of, command, &profiles, &options).await;
-            report.extend(found);
-            if of == CANDIDATE {
-                releases.push((command.as_str(), release));
+    for command in commands {
+        let folder = tempfile::tempdir().context("make a folder for copies")?;
+        let profiles = match copy(plan, of, folder.path()) {
+            Ok(profiles) => profiles,
+            Err(text) => {
+                report.add(of.error(text).of(command));
+                continue;
             }
-        }
+        };
+        let (found, release) = candidate::prove(of, command, &profiles, &options).await;
+        report.extend(found);
+        releases.push((command.as_str(), release));
     }
-    if releases.len() > 1 {
+    if of == CANDIDATE && releases.len() > 1 {
         report.add(matching(&releases).of("all candidates"));
     }
     Ok(report)

@@ -10,7 +10,7 @@ use clap::ArgMatches;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::candidate::quoted;
+use super::candidate::{PREVIOUS, quoted};
 use super::check::{Options, check, targets};
 use super::checks::profiles::{Listed, current};
 use super::database::{self, Place, RESTORED};
@@ -66,6 +66,8 @@ struct Rollout<'a> {
     place: &'a Place,
     targets: Vec<Target>,
     deadline: Duration,
+    /// This program, where no deploy replaces it.
+    program: PathBuf,
     folder: PathBuf,
     expected: Option<Listed>,
     steps: Vec<Step>,
@@ -80,24 +82,30 @@ pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Resu
     let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
     let backup = PathBuf::from(text("backup-dir"));
     ensure!(backup.is_dir(), "--backup-dir {}: no such folder", backup.display());
+    let backup = std::path::absolute(&backup)?;
+    let deadline = deadline(text("deadline"))?;
+    let targets = targets(matches)?;
+    let mut plan = Plan::of(matches, &place)?;
     let folder = backup.join(format!("rollout-{}", crate::assemble::now_ms()));
     let reports = match text("report") {
         "" => folder.with_extension("report"),
-        given => given.into(),
+        given => std::path::absolute(given)?,
     };
     std::fs::create_dir_all(&reports).with_context(|| format!("make {}", reports.display()))?;
     let mut rollout = Rollout {
         place: &place,
-        targets: targets(matches)?,
-        deadline: deadline(text("deadline"))?,
+        targets,
+        deadline,
+        program: kept_program(&reports)?,
         folder,
         expected: None,
         steps: Vec::new(),
     };
-    let mut plan = Plan::of(matches, &place);
     plan.wants_snapshot = false;
+    plan.backup = Some(backup);
     let ending =
         rollout.carry_out(&mut plan, text("deploy"), text("rollback"), &reports, cancel).await?;
+    let _ = std::fs::remove_file(&rollout.program);
     let document = rollout.json(ending);
     for (name, text) in
         [("report.json", format!("{document:#}\n")), ("report.md", rollout.markdown(ending))]
@@ -118,7 +126,18 @@ fn deadline(text: &str) -> Result<Duration> {
     };
     let number: u64 =
         number.parse().with_context(|| format!("--deadline {text}: expected 120s or 2m"))?;
-    Ok(Duration::from_secs(number * unit))
+    number.checked_mul(unit).map(Duration::from_secs).context("--deadline: that is too long")
+}
+
+/// A second name of this program, or a copy: a deploy may replace the first one, and the way back needs it.
+fn kept_program(reports: &Path) -> Result<PathBuf> {
+    let program = std::env::current_exe().context("find this program")?;
+    let kept = reports.join("collodi-ops");
+    let _ = std::fs::remove_file(&kept);
+    std::fs::hard_link(&program, &kept)
+        .or_else(|_| std::fs::copy(&program, &kept).map(|_| ()))
+        .with_context(|| format!("keep a copy of this program as {}", kept.display()))?;
+    Ok(kept)
 }
 
 /// How it ended.
@@ -164,6 +183,8 @@ impl Rollout<'_> {
             None => None,
         };
         plan.expected.clone_from(&self.expected);
+        // The way back is rehearsed on the snapshot that would be restored, which is not there yet.
+        let previous = std::mem::take(&mut plan.previous);
         let began = Began::now();
         let found = preflight::run(plan, &cancel).await?;
         if !self.step("preflight", &began, found, String::new()) || cancel.is_cancelled() {
@@ -173,6 +194,13 @@ impl Rollout<'_> {
         let taken = database::snapshot(self.place, &self.folder);
         if !self.step("snapshot", &began, taken.into(), String::new()) || cancel.is_cancelled() {
             return Ok(Ending::NotStarted);
+        }
+        if !previous.is_empty() {
+            let began = Began::now();
+            let found = preflight::rehearse(plan, PREVIOUS, &previous, &cancel).await?;
+            if !self.step("rehearse the way back", &began, found, String::new()) {
+                return Ok(Ending::NotStarted);
+            }
         }
         let began = Began::now();
         let (finding, said) = shell(DEPLOYED, deploy).await;
@@ -195,10 +223,11 @@ impl Rollout<'_> {
         let (finding, said) = shell(ROLLED_BACK, &command).await;
         let back = self.step("rollback", &began, finding.into(), said);
         let began = Began::now();
-        let report = match std::fs::read_to_string(&restored) {
-            Ok(text) => restore_report(&text).of(self.place.shown()).into(),
-            // The command did not ask for it; it may have left everything stopped.
-            Err(_) => database::restore(self.place, Some(&self.folder), false),
+        let said = std::fs::read_to_string(&restored).unwrap_or_default();
+        let report = match serde_json::from_str::<Value>(&said) {
+            Ok(report) => restore_report(&report).of(self.place.shown()).into(),
+            // The command did not come to it; it may have left everything stopped. The snapshot is of this database.
+            Err(_) => database::restore(self.place, Some(&self.folder), true),
         };
         let restored = self.step("restore", &began, report, String::new());
         let verified = self.check("check after rollback", &CancellationToken::new()).await;
@@ -207,14 +236,15 @@ impl Rollout<'_> {
 
     /// The command line that restores, for a rollback command that stops and starts servers around it.
     fn restore_command(&self, report: &Path) -> String {
-        let program = std::env::current_exe().unwrap_or_else(|_| "collodi".into());
+        let whole =
+            |path: &Path| quoted(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         let place = match (&self.place.chats, self.place.profiles.parent()) {
-            (Some(_), Some(folder)) => format!("--data-dir {}", quoted(folder)),
-            _ => format!("--profile-registry-db {}", quoted(&self.place.profiles)),
+            (Some(_), Some(folder)) => format!("--data-dir {}", whole(folder)),
+            _ => format!("--profile-registry-db {}", whole(&self.place.profiles)),
         };
         format!(
-            "{} ops restore {place} --from {} --output json > {}",
-            quoted(&program),
+            "{} ops restore {place} --from {} --of-another-database --output json > {}",
+            quoted(&self.program),
             quoted(&self.folder),
             quoted(report)
         )
@@ -330,8 +360,7 @@ impl Began {
 }
 
 /// What `ops restore --output json` said.
-fn restore_report(text: &str) -> Finding {
-    let report: Value = serde_json::from_str(text).unwrap_or_default();
+fn restore_report(report: &Value) -> Finding {
     let findings = report["findings"].as_array().cloned().unwrap_or_default();
     let evidence: Vec<&str> = findings.iter().filter_map(|f| f["evidence"].as_str()).collect();
     let evidence = evidence.join("; ");

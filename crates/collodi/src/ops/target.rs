@@ -71,6 +71,12 @@ impl Target {
     /// An address that is none.
     pub(crate) fn new(url: &str, token: Option<String>) -> Result<Self> {
         let parsed = reqwest::Url::parse(url).ok();
+        if parsed.as_ref().is_some_and(|url| url.password().is_some() || !url.username().is_empty())
+        {
+            bail!(
+                "--target: an address holds no password here; give it with --token or COLLODI_TOKEN"
+            );
+        }
         if parsed.is_none_or(|url| !["http", "https"].contains(&url.scheme()) || !url.has_host()) {
             bail!("--target {url}: an address begins with http:// or https://");
         }

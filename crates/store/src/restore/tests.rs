@@ -85,9 +85,9 @@ fn f9_a_restore_puts_both_databases_back_and_can_be_undone_and_redone() {
         restored.kept.join("profiles.db-wal").exists(),
         "what was replaced is kept with its log"
     );
-    undo(&registry(&live), 11).unwrap();
+    undo(&registry(&live), 11, false).unwrap();
     assert_eq!(marks(live.path()), both("new"));
-    undo(&registry(&live), 12).unwrap();
+    undo(&registry(&live), 12, false).unwrap();
     assert_eq!(marks(live.path()), both("old"));
     // A server opens what was restored.
     SqliteProfiles::open(&registry(&live), &Catalog::default(), 1).unwrap();
@@ -128,7 +128,7 @@ fn f9_a_kill_in_finishing_and_in_undoing_changes_nothing_of_that() {
         fs::create_dir(&kept).unwrap();
         copy(&live.path().join("replaced-10"), &kept);
         let profiles = registry(&data);
-        let (_, met) = with_fault(n, Fault::Die, || undo(&profiles, 30).map(drop));
+        let (_, met) = with_fault(n, Fault::Die, || undo(&profiles, 30, false).map(drop));
         if !met {
             break;
         }
@@ -267,8 +267,45 @@ fn a_registry_alone_leaves_the_chats_as_they_are() {
         restore(&snapshot, &registry(folder), 10, alone).unwrap();
     }
     assert_eq!(marks(live.path()), ("old".to_owned(), "new".to_owned()));
-    undo(&registry(&undone), 11).unwrap();
+    undo(&registry(&undone), 11, true).unwrap();
     assert_eq!(marks(undone.path()), both("new"));
+}
+
+#[test]
+fn an_undo_brings_back_what_was_there_and_takes_away_what_was_not() {
+    let (live, _folder, snapshot) = history();
+    for part in PARTS {
+        let _ = fs::remove_file(live.path().join(format!("chat.db{part}")));
+    }
+    restore(&snapshot, &registry(&live), 10, MEANT).unwrap();
+    fs::write(live.path().join("replaced-10/note.txt"), "mine").unwrap();
+    undo(&registry(&live), 11, false).unwrap();
+    assert!(!live.path().join("chat.db").exists(), "there was none");
+    assert!(!is_pending(&registry(&live)), "what somebody put there stops nothing");
+    assert!(live.path().join("replaced-10/note.txt").exists());
+    fs::remove_file(live.path().join("profiles.db")).unwrap();
+    for part in ["-wal", "-shm", ".state"] {
+        let _ = fs::remove_file(live.path().join(format!("profiles.db{part}")));
+    }
+    restore(&snapshot, &registry(&live), 12, MEANT).unwrap();
+    undo(&registry(&live), 13, false).unwrap();
+    assert!(!live.path().join("profiles.db").exists(), "not one of an older restore");
+}
+
+#[test]
+fn a_link_is_not_cut_off_and_another_database_is_known_without_its_companion() {
+    let (live, _folder, snapshot) = history();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join(BOTH[0]);
+    std::os::unix::fs::symlink(registry(&live), &link).unwrap();
+    let refused = restore(&snapshot, &link, 10, MEANT).unwrap_err();
+    assert!(refused.text.contains("is a link"), "{refused}");
+    let another = data("other", None);
+    for name in BOTH {
+        fs::remove_file(another.path().join(format!("{name}.state"))).unwrap();
+    }
+    let refused = restore(&snapshot, &registry(&another), 10, MEANT).unwrap_err();
+    assert!(refused.text.contains("is not the database"), "{refused}");
 }
 
 #[test]
@@ -297,12 +334,15 @@ fn a_snapshot_never_replaces_another_and_of_nothing_there_is_none() {
 }
 
 #[test]
-fn where_nothing_was_a_restore_makes_it_and_nothing_can_be_undone() {
+fn where_nothing_was_a_restore_makes_it_and_an_undo_takes_it_away() {
     let (_live, folder, snapshot) = history();
     let empty = folder.path().join("fresh/profiles.db");
+    fs::create_dir(empty.parent().unwrap()).unwrap();
+    assert!(undo(&empty, 9, false).unwrap_err().text.contains("no restore has replaced anything"));
     restore(&snapshot, &empty, 10, MEANT).unwrap();
     assert_eq!(marks(empty.parent().unwrap()), both("old"));
-    assert!(undo(&empty, 11).unwrap_err().text.contains("no restore has replaced anything"));
+    undo(&empty, 11, false).unwrap();
+    assert!(sources(empty.parent().unwrap()).is_empty());
 }
 
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
