@@ -20,9 +20,11 @@ use tokio::sync::oneshot;
 use super::companion::Companion;
 use super::migrate::{self, Migration, Schema};
 use super::{Access, Found, Look, check_library, connect, failed, inspect};
+use readers::Readers;
 
 mod look;
 mod read;
+mod readers;
 pub(super) mod write;
 
 /// "colc": conversations of this program.
@@ -62,7 +64,7 @@ enum Message {
 /// A chat database file.
 pub struct SqliteChats {
     path: PathBuf,
-    readers: Mutex<Vec<Connection>>,
+    readers: Readers,
     next_row: AtomicI64,
     queue: Sender<Message>,
     backlog: Arc<AtomicUsize>,
@@ -138,7 +140,7 @@ impl SqliteChats {
             .map_err(|e| other(format!("start the chat writer: {e}")))?;
         Ok(Self {
             path: path.to_owned(),
-            readers: Mutex::default(),
+            readers: Readers::default(),
             next_row: AtomicI64::new(newest + 1),
             queue,
             backlog,
@@ -152,19 +154,8 @@ impl SqliteChats {
         doing: &str,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let pool = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let pooled = pool().pop();
-        let connection = match pooled {
-            Some(connection) => connection,
-            None => connect(&self.path, Access::Read)?,
-        };
-        let outcome =
-            read(&connection).map_err(|e| failed(&format!("{doing} {}", self.path.display()), &e));
-        let mut pool = pool();
-        if pool.len() < 4 {
-            pool.push(connection);
-        }
-        outcome
+        let outcome = self.readers.with(&self.path, read)?;
+        outcome.map_err(|e| failed(&format!("{doing} {}", self.path.display()), &e))
     }
 
     fn hand_in(&self, row: Row, writes: Vec<Write>, keep: bool) -> Receipt {
@@ -250,9 +241,7 @@ impl ChatStore for SqliteChats {
 impl Drop for SqliteChats {
     fn drop(&mut self) {
         self.close();
-        let readers =
-            std::mem::take(self.readers.get_mut().unwrap_or_else(PoisonError::into_inner));
-        self.companion.close(|| drop(readers));
+        self.companion.close(|| self.readers.close());
     }
 }
 
