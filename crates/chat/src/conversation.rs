@@ -20,10 +20,12 @@ use crate::run::Progress;
 use crate::store::{ConversationRecord, Loaded, Receipt, Row, TurnRecord, Write};
 use crate::turn::Blocks;
 
+mod cards;
 mod ending;
 mod live;
 mod mail;
 mod requests;
+mod stream;
 
 use live::Running;
 pub(crate) use mail::Mail;

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use collodi_profiles::json::Object;
 use collodi_profiles::profile::resolve::EffectiveProfile;
@@ -11,66 +10,21 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::cards::Card;
 use super::mail::attribution;
 use super::requests::State;
+use super::stream::Stream;
 use super::{Conversation, Kept, Pause, Prompt, Refused, TurnIds};
 use crate::feed::Frame;
 use crate::frame::{self, Event, Voice};
 use crate::middleware::{Notice, Working};
-use crate::model::{Thinking, Usage};
+use crate::model::Usage;
 use crate::recover::close_calls;
 use crate::run::{self, Job, PAUSE, Phase, Progress};
 use crate::store::{TurnRecord, TurnState, Write};
-use crate::timeline::{Entity, message_props, tool_call_props, tool_result_props};
+use crate::timeline::{Entity, message_props};
 use crate::tool::{Execution, OnError, ToolLimits, go_duration};
 use crate::turn::{Block, Blocks, Kind, Layout, keys};
-
-/// Deltas are sent at once, then at most this often (decision 24).
-const COALESCE: Duration = Duration::from_millis(25);
-/// A growing message is announced to contract clients at most this often (chapter 30 §3.3).
-const ANNOUNCE: Duration = Duration::from_millis(250);
-/// Text of a growing message is stored at most this often, unless so many bytes have gathered: what is lost when the
-/// process dies, against what is written for it.
-const STORE: Duration = Duration::from_secs(2);
-const STORE_BYTES: usize = 64 * 1024;
-
-/// A message that grows.
-pub(super) struct Stream {
-    id: String,
-    pub(super) text: String,
-    /// Bytes at the end of `text` that no delta has carried yet.
-    held: usize,
-    next_delta: Instant,
-    announced: Instant,
-    /// Bytes of `text` that are stored, and when they were.
-    stored: usize,
-    stored_at: Instant,
-    /// Thinking that ended stays, in case a summary follows.
-    ended: bool,
-}
-
-impl Stream {
-    fn new(id: String) -> Self {
-        let now = Instant::now();
-        Self {
-            id,
-            text: String::new(),
-            held: 0,
-            next_delta: now,
-            announced: now,
-            stored: 0,
-            stored_at: now,
-            ended: false,
-        }
-    }
-}
-
-/// A call of a tool as it is shown.
-#[derive(Debug, Clone)]
-pub(super) struct Card {
-    name: String,
-    input: Value,
-}
 
 pub(super) struct Running {
     pub(super) ids: TurnIds,
@@ -88,14 +42,14 @@ pub(super) struct Running {
     pub(super) announced: Blocks,
     pub(super) results: Blocks,
     /// Cards of the calls that have no result yet, by call id, which is also that of their entity.
-    cards: HashMap<String, Card>,
+    pub(super) cards: HashMap<String, Card>,
     /// What frames of the model say about where they come from; empty until it was called.
     pub(super) metadata: Map<String, Value>,
     pub(super) answer: Option<Stream>,
     pub(super) thinking: Option<Stream>,
     /// Text of an answer that is complete, until the run reports it as a block.
     pub(super) unplaced: String,
-    called_ms: i64,
+    pub(super) called_ms: i64,
     notices: usize,
     pub(super) usage: Option<Usage>,
     pub(super) stop_reason: Option<String>,
@@ -109,6 +63,7 @@ impl Running {
         blocks: Blocks,
         progress: mpsc::Receiver<Progress>,
         cancel: CancellationToken,
+        step_mode: bool,
     ) -> Self {
         Self {
             called_ms: turn.started_at_ms,
@@ -116,7 +71,7 @@ impl Running {
             ids,
             key: prompt.idempotency_key,
             runtime: prompt.runtime,
-            step_mode: false,
+            step_mode,
             progress,
             cancel,
             turn,
@@ -131,6 +86,14 @@ impl Running {
             notices: 0,
             usage: None,
             stop_reason: None,
+        }
+    }
+
+    /// The message that grows in a voice.
+    pub(super) fn stream(&mut self, voice: Voice) -> Option<&mut Stream> {
+        match voice {
+            Voice::Assistant => self.answer.as_mut(),
+            Voice::Thinking => self.thinking.as_mut(),
         }
     }
 
@@ -180,8 +143,8 @@ impl Conversation {
         };
         let outside = self.shared.outside.clone();
         self.shared.tasks.spawn(run::drive(outside, job, sender, cancel.clone()));
-        let running = Running::new(ids, prompt, turn, blocks, progress, cancel);
-        self.running = Some(Box::new(Running { step_mode, ..running }));
+        let running = Running::new(ids, prompt, turn, blocks, progress, cancel, step_mode);
+        self.running = Some(Box::new(running));
         self.shared.counts.turns_started.inc();
         Ok(())
     }
@@ -321,177 +284,6 @@ impl Conversation {
         self.emit(Frame::Same(event));
     }
 
-    fn said(&mut self, voice: Voice, text: &str) {
-        let Some(running) = &mut self.running else { return };
-        let stream = match voice {
-            Voice::Assistant => running.answer.as_mut(),
-            Voice::Thinking => running.thinking.as_mut(),
-        };
-        let Some(stream) = stream else { return };
-        stream.text.push_str(text);
-        stream.held += text.len();
-        if Instant::now() >= stream.next_delta {
-            self.flush_stream(voice);
-        }
-    }
-
-    fn thought(&mut self, thinking: Thinking) {
-        let Some(running) = &mut self.running else { return };
-        let Some(id) = running.answer.as_ref().map(|answer| format!("{}:thinking", answer.id))
-        else {
-            return;
-        };
-        let mut metadata = Value::Object(running.metadata.clone());
-        if let (Thinking::Summary(_), Some(usage)) = (&thinking, &running.usage) {
-            metadata["usage"] = json!(usage);
-        }
-        match thinking {
-            Thinking::Started => {
-                if let Some(open) = &mut running.thinking {
-                    open.ended = false;
-                    return;
-                }
-                running.thinking = Some(Stream::new(id.clone()));
-                self.emit(Frame::Same(Event::llm_start(&id, Voice::Thinking, metadata)));
-            }
-            Thinking::Text(text) => self.said(Voice::Thinking, &text),
-            Thinking::Ended => self.end_thinking(),
-            Thinking::Summary(text) => {
-                self.end_thinking();
-                self.emit(Frame::Same(Event::thinking_summary(&id, &text, metadata)));
-                let props = self.props(Voice::Thinking, &text, false);
-                self.project(&id, "message", props, To::All);
-                if let Some(thinking) = self.running.as_mut().and_then(|r| r.thinking.as_mut()) {
-                    thinking.text = text;
-                }
-            }
-        }
-    }
-
-    /// Closes a thought that is open.
-    pub(super) fn end_thinking(&mut self) {
-        self.flush_stream(Voice::Thinking);
-        let Some(running) = &mut self.running else { return };
-        let Some(thinking) = running.thinking.as_mut().filter(|thinking| !thinking.ended) else {
-            return;
-        };
-        thinking.ended = true;
-        let (id, text) = (thinking.id.clone(), thinking.text.clone());
-        self.emit(Frame::Same(Event::thinking_final(&id)));
-        if !text.is_empty() {
-            let props = self.props(Voice::Thinking, &text, false);
-            self.project(&id, "message", props, To::All);
-        }
-    }
-
-    /// Sends what is held back.
-    pub(super) fn flush(&mut self) {
-        self.flush_stream(Voice::Thinking);
-        self.flush_stream(Voice::Assistant);
-    }
-
-    /// Sends the held-back text as one delta, and stores or announces the message if it is time.
-    fn flush_stream(&mut self, voice: Voice) {
-        let Some(running) = &mut self.running else { return };
-        let stream = match voice {
-            Voice::Assistant => running.answer.as_mut(),
-            Voice::Thinking => running.thinking.as_mut(),
-        };
-        let Some(stream) = stream.filter(|stream| stream.held > 0) else { return };
-        let now = Instant::now();
-        stream.next_delta = now + COALESCE;
-        let delta = stream.text[stream.text.len() - stream.held..].to_owned();
-        stream.held = 0;
-        let metadata = Value::Object(running.metadata.clone());
-        let id = stream.id.clone();
-        let incremental = Event::llm_delta(&id, voice, &delta, None, metadata.clone());
-        let cumulative = Event::llm_delta(&id, voice, &delta, Some(&stream.text), metadata);
-        let first = stream.stored == 0;
-        let announce = !first && now - stream.announced >= ANNOUNCE;
-        let unsaved = stream.text.len() - stream.stored;
-        let store = !first && (now - stream.stored_at >= STORE || unsaved >= STORE_BYTES);
-        if first || announce {
-            stream.announced = now;
-        }
-        let text = (first || announce).then(|| stream.text.clone());
-        if first {
-            (stream.stored, stream.stored_at) = (stream.text.len(), now);
-        }
-        self.emit(Frame::Both { cumulative, incremental });
-        if let Some(text) = text {
-            let props = self.props(voice, &text, true);
-            self.project(&id, "message", props, if first { To::All } else { To::Contract });
-        }
-        if store {
-            self.store_stream(voice);
-        }
-    }
-
-    /// Appends to the stored message what has grown since, under the number of the newest frame: whoever hydrates at that
-    /// number misses nothing before it and sees nothing after it twice.
-    fn store_stream(&mut self, voice: Voice) {
-        let (version, updated_at_ms) = (self.feed.seq(), self.now());
-        let Some(running) = &mut self.running else { return };
-        let stream = match voice {
-            Voice::Assistant => running.answer.as_mut(),
-            Voice::Thinking => running.thinking.as_mut(),
-        };
-        let Some(stream) = stream.filter(|s| !s.ended && s.stored < s.text.len()) else { return };
-        let text = stream.text[stream.stored..].to_owned();
-        (stream.stored, stream.stored_at) = (stream.text.len(), Instant::now());
-        let id = stream.id.clone();
-        self.batch.push(Write::EntityText { id, version, updated_at_ms, text });
-    }
-
-    /// Sends and stores all text that there is, for somebody who is about to read the timeline.
-    pub(super) fn store_streams(&mut self) {
-        if self.staged.is_some() {
-            return; // the end is being stored
-        }
-        self.flush();
-        self.store_stream(Voice::Thinking);
-        self.store_stream(Voice::Assistant);
-    }
-
-    fn props(&self, voice: Voice, text: &str, streaming: bool) -> Value {
-        let none = Map::new();
-        let (metadata, turn_id) = match &self.running {
-            Some(running) => (&running.metadata, running.ids.turn_id.as_str()),
-            None => (&none, ""),
-        };
-        let mut metadata = metadata.clone();
-        metadata.insert("turnId".into(), turn_id.into());
-        message_props(voice.role(), text, streaming, &metadata)
-    }
-
-    fn answered(&mut self, stop_reason: Option<&str>, usage: Option<&Usage>) {
-        self.end_thinking();
-        self.flush();
-        let Some(running) = &mut self.running else { return };
-        running.usage = usage.copied().or(running.usage);
-        running.stop_reason = stop_reason.map(str::to_owned);
-        if running.announced.is_empty() {
-            // This may be the end: nobody hears of it before it is stored.
-            self.staged.get_or_insert_default();
-        }
-        self.close_answer(stop_reason, usage);
-    }
-
-    /// The message of the model's call is complete, or will not be: `llm.final`, and the entity if it has text (D24).
-    pub(super) fn close_answer(&mut self, stop_reason: Option<&str>, usage: Option<&Usage>) {
-        let now = self.now();
-        let Some(running) = &mut self.running else { return };
-        let Some(answer) = running.answer.take() else { return };
-        frame::add_outcome(&mut running.metadata, stop_reason, usage, now - running.called_ms);
-        running.unplaced.clone_from(&answer.text);
-        let metadata = Value::Object(running.metadata.clone());
-        self.emit(Frame::Same(Event::llm_final(&answer.id, &answer.text, metadata)));
-        if !answer.text.is_empty() {
-            let props = self.props(Voice::Assistant, &answer.text, false);
-            self.project(&answer.id, "message", props, To::All);
-        }
-    }
-
     fn noticed(&mut self, notice: Notice) {
         let Some(running) = &mut self.running else { return };
         running.notices += 1;
@@ -518,69 +310,6 @@ impl Conversation {
         self.emit(Frame::Same(Event::log(id, level, message, fields)));
         let props = json!({"level": level, "message": message, "fields": fields});
         self.project(id, "log", props, To::All);
-    }
-
-    fn tool_called(&mut self, call: Arc<Block>) {
-        self.end_thinking();
-        self.flush();
-        let Some(running) = &mut self.running else { return };
-        let entity_id = call.get("id").to_owned();
-        let args = call.payload.get("args").and_then(Value::as_object);
-        let input = args.filter(|args| !args.is_empty()).cloned().map(Value::Object);
-        let card = Card { name: call.get("name").to_owned(), input: input.unwrap_or(Value::Null) };
-        let (name, input) = (card.name.clone(), card.input.clone());
-        running.cards.insert(entity_id.clone(), card);
-        running.announced.push(call);
-        self.emit(Frame::Same(Event::tool_start(&entity_id, &name, &input)));
-        let props = tool_call_props(&name, &input, None);
-        self.project(&entity_id, "tool_call", props, To::All);
-    }
-
-    fn tool_started(&mut self, call: &Block) {
-        let card = self.running.as_ref().and_then(|running| running.cards.get(call.get("id")));
-        if let Some(card) = card.cloned() {
-            self.emit(Frame::Same(Event::tool_delta(call.get("id"), &card.input)));
-        }
-    }
-
-    fn tool_ended(&mut self, call: &Block, result: &Arc<Block>) {
-        let Some(running) = &mut self.running else { return };
-        // Stored at once: what the user sees of it now must be there after a crash, too.
-        running.results.push(result.clone());
-        let results = running.results.clone();
-        self.append(&results);
-        if let Some(running) = &mut self.running {
-            running.turn.layout = Layout::of(&[&running.blocks[..], &results].concat());
-            self.batch.push(Write::Turn(Box::new(running.turn.clone())));
-        }
-        self.close_card(call.get("id"), result);
-    }
-
-    /// Shows the end of a call, well or not (D33).
-    pub(super) fn close_card(&mut self, call_id: &str, result: &Block) {
-        let Some(card) = self.running.as_mut().and_then(|r| r.cards.remove(call_id)) else {
-            return;
-        };
-        let Card { name, input } = card;
-        let entity_id = call_id;
-        let error = result.get("error");
-        let text = match (result.get("result"), error) {
-            (result, "") => result.to_owned(),
-            ("", error) => format!("Error: {error}"),
-            (result, error) => format!("{result} | Error: {error}"),
-        };
-        let (kind, suffix) = match name.as_str() {
-            "calc" => ("calc_result", "custom"),
-            _ => ("", "result"),
-        };
-        self.emit(Frame::Same(Event::tool_result(entity_id, &text, kind)));
-        let result_id = format!("{entity_id}:{suffix}");
-        let props = tool_result_props(entity_id, &text, error, kind);
-        self.project(&result_id, "tool_result", props, To::All);
-        self.emit(Frame::Same(Event::tool_done(entity_id)));
-        let outcome = if error.is_empty() { Ok(()) } else { Err(error) };
-        let props = tool_call_props(&name, &input, Some(outcome));
-        self.project(entity_id, "tool_call", props, To::All);
     }
 
     fn reached(&mut self, phase: Phase, blocks: Blocks, data: Object) {
