@@ -148,7 +148,11 @@ fn a_snapshot_that_lacks_changes_is_not_enough() {
     drop(connection);
     let late = preflight(&data, &with_backup);
     assert_eq!((late.code, lines(&late)), (Some(1), json!([3])), "{}", late.out);
-    assert!(evidence(&late, "snapshot.present").contains("1 are missing"), "{}", late.out);
+    assert!(evidence(&late, "snapshot.present").contains("1 changes are missing"), "{}", late.out);
+    let (_other, elsewhere, _) = place();
+    let foreign = preflight(&elsewhere, &with_backup);
+    assert_eq!((foreign.code, lines(&foreign)), (Some(1), json!([3])));
+    assert!(evidence(&foreign, "snapshot.present").contains("another database"), "{}", foreign.out);
     let nowhere = folder.path().join("none");
     let missing = preflight(&data, &["--backup-dir", nowhere.to_str().unwrap()]);
     assert_eq!((missing.code, lines(&missing)), (Some(1), json!([3, 4])));
@@ -189,4 +193,23 @@ fn a_registry_of_the_go_reference_is_proven_with_our_binary() {
     ]);
     assert_eq!((said.code, lines(&said)), (Some(0), json!([])), "{}", said.out);
     assert!(std::fs::read(&file).unwrap() == before);
+    let (file, backup) = (file.to_str().unwrap(), folder.path().join("backup"));
+    let (to, backup) = (backup.join("one"), backup.to_str().unwrap());
+    let taken = ["ops", "snapshot", "--profile-registry-db", file, "--to", to.to_str().unwrap()];
+    assert_eq!(collodi(&taken).code, Some(0));
+    let with_backup = [
+        "ops",
+        "preflight",
+        "--profile-registry-db",
+        file,
+        "--backup-dir",
+        backup,
+        "--output",
+        "json",
+    ];
+    assert_eq!(collodi(&with_backup).code, Some(0));
+    let sql = "UPDATE profile_registries SET payload_json = replace(payload_json, 'a', 'b')";
+    rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap();
+    let late = collodi(&with_backup);
+    assert_eq!((late.code, lines(&late)), (Some(1), json!([3])), "{}", late.out);
 }

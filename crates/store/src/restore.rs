@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::file;
 use crate::snapshot::{Described, Kind, Manifest, sync, verify};
+use crate::sqlite::companion::lock_folder;
 use crate::sqlite::{identity_in, with_suffix};
 use crate::step::step;
 
@@ -133,11 +134,11 @@ fn remove_abandoned(folder: &Path) {
     }
 }
 
-/// Puts back what the last restore replaced, of the registry alone or of both; what that put in place is kept in turn.
-/// Blocks.
+/// Puts back what the last restore replaced; what that put in place is kept in turn. `alone` is for a restore of the
+/// registry alone. Blocks.
 ///
 /// # Errors
-/// Nothing was replaced, or files that cannot be moved; those are finished by [`finish`].
+/// Nothing was replaced, more was than the registry alone, or files that cannot be moved; those are finished by [`finish`].
 pub fn undo(profiles: &Path, now_ms: i64, alone: bool) -> Result<Restored, StoreError> {
     finish(profiles)?;
     let folder = folder_of(profiles);
@@ -151,11 +152,13 @@ pub fn undo(profiles: &Path, now_ms: i64, alone: bool) -> Result<Restored, Store
         let names = about(&kept)?;
         Some((kept, names))
     });
-    let Some((newest, mut names)) = newest else {
+    let Some((newest, names)) = newest else {
         return Err(other(format!("{}: no restore has replaced anything", folder.display())));
     };
-    if alone {
-        names.retain(|name| *name == main);
+    if alone && names.len() > 1 {
+        // Half of it would leave the other half where nobody looks for it.
+        let text = "the last restore was of the whole folder: undo it with --data-dir";
+        return Err(other(format!("{}: {text}", folder.display())));
     }
     let kept = exchange(profiles, names, &newest, now_ms)?;
     Ok(Restored { kept, manifest: None })
@@ -228,6 +231,11 @@ fn save(profiles: &Path, journal: &Journal) -> Result<(), StoreError> {
 /// A journal that cannot be read, files that cannot be moved; the next call goes on.
 pub fn finish(profiles: &Path) -> Result<bool, StoreError> {
     let path = journal_path(profiles);
+    if !path.exists() {
+        return Ok(false);
+    }
+    // Of two servers that start at once, one finishes and the other finds it done.
+    let _alone = lock_folder(profiles);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::file;
-use crate::sqlite::{Found, Look, failed, inspect, open_for_copy};
+use crate::sqlite::{
+    Found, Look, chats, failed, identity_in, inspect, open_for_copy, open_untouched, profiles,
+};
 use crate::step::step;
 
 /// Describes a snapshot.
@@ -81,8 +83,7 @@ pub struct Source {
 }
 
 /// The databases of a data folder that exist.
-#[must_use]
-pub fn sources(data_dir: &Path) -> Vec<Source> {
+pub(crate) fn sources(data_dir: &Path) -> Vec<Source> {
     let of = |name: &str, is_chats| Source { path: data_dir.join(name), is_chats };
     let all = [of("chat.db", true), of("profiles.db", false)];
     all.into_iter().filter(|source| source.path.exists()).collect()
@@ -97,7 +98,6 @@ fn other(text: String) -> StoreError {
 /// # Errors
 /// A damaged, foreign or orphaned file; a newer one.
 pub fn kind_of(source: &Source) -> Result<(Kind, i64), StoreError> {
-    use crate::sqlite::{chats, profiles};
     let path = &source.path;
     let (application, newest) = if source.is_chats {
         (chats::APPLICATION_ID, chats::newest_schema())
@@ -106,9 +106,7 @@ pub fn kind_of(source: &Source) -> Result<(Kind, i64), StoreError> {
     };
     let refuse = |text: &str| Err(other(format!("{} {text}", path.display())));
     match inspect(path, application, Look::Every)? {
-        Found::Ours(version) if version > newest => {
-            refuse(&format!("has schema version {version}, this program knows up to {newest}"))
-        }
+        Found::Ours(version) if version > newest => Err(newer(path, version, newest)),
         Found::Ours(version) if source.is_chats => Ok((Kind::Chats, version)),
         Found::Ours(version) => Ok((Kind::Profiles, version)),
         Found::Reference if !source.is_chats => Ok((Kind::ReferenceProfiles, 0)),
@@ -293,10 +291,52 @@ pub fn verify(from: &Path) -> Result<Manifest, StoreError> {
             let text = format!("{} is not what the manifest says: {found:?}", path.display());
             return Err(StoreError::new(StoreErrorKind::Corrupt, text));
         }
-        let source = Source { path, is_chats: expected.kind == Kind::Chats };
-        kind_of(&source)?;
+        let newest = match expected.kind {
+            Kind::Chats => chats::newest_schema(),
+            Kind::Profiles => profiles::newest_schema(),
+            Kind::ReferenceProfiles => 0,
+        };
+        if found.schema_version > newest {
+            return Err(newer(&path, found.schema_version, newest));
+        }
     }
     Ok(manifest)
+}
+
+/// What the registry at `live` has that a verified snapshot lacks; none if they are the same.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub fn lacks(from: &Path, taken: &Described, live: &Path) -> Result<Option<String>, StoreError> {
+    match taken.kind {
+        Kind::Chats => Ok(None),
+        Kind::Profiles if identity_in(live).is_none_or(|identity| identity != taken.identity) => {
+            Ok(Some("it is of another database".into()))
+        }
+        Kind::Profiles => {
+            let missing = profiles::revision_of(live)?.abs_diff(taken.revision);
+            Ok((missing > 0).then(|| format!("{missing} changes are missing")))
+        }
+        Kind::ReferenceProfiles => {
+            let same = reference_rows(&from.join(&taken.file))? == reference_rows(live)?;
+            Ok((!same).then(|| "the registry has changed since".into()))
+        }
+    }
+}
+
+fn reference_rows(path: &Path) -> Result<Vec<(String, String)>, StoreError> {
+    let read = || -> rusqlite::Result<Vec<(String, String)>> {
+        let connection = open_untouched(path)?;
+        let sql = "SELECT slug, payload_json FROM profile_registries ORDER BY slug";
+        let mut statement = connection.prepare(sql)?;
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    read().map_err(|e| failed(&format!("read {}", path.display()), &e))
+}
+
+fn newer(path: &Path, version: i64, newest: i64) -> StoreError {
+    let text = "has schema version";
+    other(format!("{} {text} {version}, this program knows up to {newest}", path.display()))
 }
 
 fn read_manifest(from: &Path) -> Result<Manifest, StoreError> {

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 pub mod adopt;
 mod changes;
 pub mod chats;
-mod companion;
+pub(crate) mod companion;
 pub mod import;
 pub mod migrate;
 pub mod profiles;

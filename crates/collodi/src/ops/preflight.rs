@@ -217,15 +217,12 @@ fn present(place: &Place, backup: &Path) -> Finding {
         Ok(manifest) => manifest,
         Err(error) => return PRESENT.fail(error.text),
     };
-    let taken = registry_of(&manifest).map_or(0, |described| described.revision);
-    match sqlite::profiles::revision_of(&place.profiles) {
-        Ok(now) if now == taken => PRESENT.pass(format!("{shown}, at change {taken}")),
-        Ok(now) => {
-            let missing = now.abs_diff(taken);
-            PRESENT.fail(format!(
-                "{shown} is at change {taken}, the registry at {now}: {missing} are missing"
-            ))
-        }
+    let Some(taken) = registry_of(&manifest) else {
+        return PRESENT.fail(format!("{shown} has no registry"));
+    };
+    match snapshot::lacks(&path, taken, &place.profiles) {
+        Ok(None) => PRESENT.pass(format!("{shown} holds every change of the registry")),
+        Ok(Some(what)) => PRESENT.fail(format!("{shown}: {what}")),
         Err(error) => PRESENT.error(error.text),
     }
 }

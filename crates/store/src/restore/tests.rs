@@ -269,6 +269,45 @@ fn a_registry_alone_leaves_the_chats_as_they_are() {
     assert_eq!(marks(live.path()), ("old".to_owned(), "new".to_owned()));
     undo(&registry(&undone), 11, true).unwrap();
     assert_eq!(marks(undone.path()), both("new"));
+    let (whole, _folder, snapshot) = history();
+    restore(&snapshot, &registry(&whole), 10, MEANT).unwrap();
+    let refused = undo(&registry(&whole), 11, true).unwrap_err();
+    assert!(refused.text.contains("undo it with --data-dir"), "{refused}");
+}
+
+#[test]
+fn f9_servers_that_start_at_once_on_an_unfinished_restore_finish_it_once() {
+    let (live, _folder, snapshot) = history();
+    for n in 0.. {
+        let data = tempfile::tempdir().unwrap();
+        copy(live.path(), data.path());
+        let profiles = registry(&data);
+        let (_, met) =
+            with_fault(n, Fault::Die, || restore(&snapshot, &profiles, 10, MEANT).map(drop));
+        if !met {
+            break;
+        }
+        let decided = is_pending(&profiles);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| finish(&profiles).unwrap());
+            }
+        });
+        if decided {
+            assert_eq!(marks(data.path()), both("old"), "step {n}");
+            assert_eq!(marks(&data.path().join("replaced-10")), both("new"), "step {n}");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_is_verified_without_writing_beside_it() {
+    let (_live, _folder, snapshot) = history();
+    let before = files(&snapshot);
+    let companions = |folder: &Path| fs::read_dir(folder).unwrap().count();
+    let count = companions(&snapshot);
+    verify(&snapshot).unwrap();
+    assert_eq!((files(&snapshot), companions(&snapshot)), (before, count));
 }
 
 #[test]

@@ -22,7 +22,7 @@ const CLOSED: &str = "closed";
 
 /// Held while a database is opened or closed, so that one starting process sees the finished work of the other. It is the
 /// lock of the folder: nothing is created for it, and it ends with the process.
-pub(super) fn lock_folder(path: &Path) -> Option<File> {
+pub(crate) fn lock_folder(path: &Path) -> Option<File> {
     let folder = File::open(file::folder_of(path)).ok()?;
     // A file system without locks has servers that start at once only by accident.
     folder.lock().ok().map(|()| folder)

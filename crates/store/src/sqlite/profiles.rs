@@ -38,14 +38,11 @@ const SCHEMA: Schema = Schema {
 const CHANGE_COLUMNS: &str = "c.id, c.registry, c.operation, c.slug, c.version, c.registry_version, \
     c.default_profile, c.document, c.content_hash, c.actor, c.source, c.note, c.request_id, c.at_ms";
 
-/// How many changes a registry database has seen; 0 for one of the Go reference, which does not count.
+/// How many changes a registry database of ours has seen.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn revision_of(path: &Path) -> Result<u64, StoreError> {
-    if inspect(path, APPLICATION_ID, Look::Head)? == Found::Reference {
-        return Ok(0);
-    }
+pub(crate) fn revision_of(path: &Path) -> Result<u64, StoreError> {
     let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);
     let connection = super::open_untouched(path).map_err(fail)?;
     let sql = "SELECT coalesce(max(id), 0) FROM changes";
