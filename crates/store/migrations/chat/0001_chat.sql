@@ -51,7 +51,6 @@ CREATE TABLE snapshots (
     phase        TEXT   NOT NULL,
     at_ms        BIGINT NOT NULL,
     layout       TEXT   NOT NULL,
-    metadata     TEXT   NOT NULL,                  -- JSON: what was known of the turn by then
     data         TEXT                              -- JSON; NULL where it is that of the snapshot before
 );
 CREATE INDEX snapshots_by_turn ON snapshots (conversation, ordinal);

@@ -38,10 +38,13 @@ pub(crate) fn newest_schema() -> i64 {
 const SCHEMA: Schema = Schema {
     application_id: APPLICATION_ID,
     look: Look::Head,
-    migrations: &[Migration {
-        name: "0001_chat",
-        sql: include_str!("../../migrations/chat/0001_chat.sql"),
-    }],
+    migrations: &[
+        Migration { name: "0001_chat", sql: include_str!("../../migrations/chat/0001_chat.sql") },
+        Migration {
+            name: "0002_snapshot_metadata",
+            sql: include_str!("../../migrations/chat/0002_snapshot_metadata.sql"),
+        },
+    ],
 };
 
 /// Most batches of one transaction.

@@ -168,3 +168,26 @@ fn c30_d54_a_schema_that_another_program_made_is_refused_and_left_as_it_is() {
         assert_eq!(std::fs::read(&path).unwrap(), before, "{change}");
     }
 }
+
+#[test]
+fn f10_a_database_of_the_first_schema_is_kept_aside_and_brought_up_to_date() {
+    let mut db = Database::new();
+    let row = db.store().new_row();
+    let turn = Write::Turn(Box::new(turn(1, "t", TurnState::Completed, Layout::default())));
+    let snapshot = snapshot(1, Phase::Final, Layout::default(), &json!({}));
+    db.write(row, vec![conversation("c"), turn, snapshot]).unwrap();
+    db.store = None;
+    let connection = Connection::open(db.path()).unwrap();
+    let first = "ALTER TABLE snapshots DROP COLUMN metadata; DELETE FROM migrations WHERE version = 2; \
+        UPDATE turns SET metadata = '{\"model\":\"m\"}'; PRAGMA user_version = 1";
+    connection.execute_batch(first).unwrap();
+    drop(connection);
+    db.reopen();
+    let filter = TurnFilter { conv_id: "c".into(), limit: 10, ..TurnFilter::default() };
+    let turns = db.store().turns(&filter).unwrap();
+    assert_eq!(json!(turns[0].metadata), json!({"model": "m"}));
+    let kept = db.folder.path().join("chat.db.before-v1-1");
+    let kept = Connection::open(kept).unwrap();
+    let version = kept.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+    assert_eq!(version.unwrap(), 1);
+}
