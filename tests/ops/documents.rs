@@ -52,6 +52,9 @@ fn the_commands_of_the_operating_document_work_as_printed() {
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "{block}\n{out}\n{err}");
     };
+    let code = blocks("Profiles as code");
+    assert_eq!(code.len(), 1);
+    run(&code[0]);
     let snapshots = blocks("Snapshots and restores");
     assert_eq!(snapshots.len(), 1);
     run(&snapshots[0]);

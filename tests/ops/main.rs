@@ -9,6 +9,7 @@ mod fake;
 mod front;
 mod manual;
 mod preflight;
+mod profiles;
 mod rollout;
 #[path = "../processes/server.rs"]
 #[expect(dead_code, reason = "other tests need the rest of it")]

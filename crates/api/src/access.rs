@@ -172,7 +172,7 @@ fn required_role(method: &Method, path: &str) -> Role {
     let operators = ["/metrics", "/api/debug", "/api/chat/audit"];
     if operators.contains(&path) || path.starts_with("/api/debug/") {
         Role::Operator
-    } else if path.starts_with("/api/chat/profiles") && !reads {
+    } else if (path.starts_with("/api/chat/profiles") || path == "/api/chat/bundle") && !reads {
         Role::Editor
     } else {
         Role::User

@@ -119,8 +119,8 @@ fn paths() -> Value {
         "/readyz": {"get": operation("getReadiness", "Whether requests can be served", &[], None, &[
             (200, "They can", reference("Health")), (503, "They cannot", reference("Health")),
         ])},
-        "/metrics": {"get": operation("getMetrics", "Metrics in Prometheus text", &[], None, &[
-            (200, "The text", json!({"text/plain": {"schema": {"type": "string"}}})),
+        "/metrics": {"get": operation("getMetrics", "Metrics in OpenMetrics text, which Prometheus reads", &[], None, &[
+            (200, "The text", json!({"application/openmetrics-text": {"schema": {"type": "string"}}})),
         ])},
     })
 }

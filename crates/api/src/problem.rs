@@ -113,6 +113,9 @@ impl From<Error> for Failure {
                     None => failure,
                 }
             }
+            Error::RevisionConflict { .. } => {
+                Self::new(StatusCode::CONFLICT, "revision_conflict", text)
+            }
             Error::PreconditionFailed { etag: tag } => {
                 let failure =
                     Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", text);

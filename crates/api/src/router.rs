@@ -12,7 +12,7 @@ use crate::App;
 use crate::context::Incoming;
 use crate::problem::Failure;
 use crate::routes::{
-    chat, conversations, debug, profiles, schemas, selection, system, timeline, versions,
+    bundle, chat, conversations, debug, profiles, schemas, selection, system, timeline, versions,
 };
 use crate::ws;
 
@@ -30,6 +30,7 @@ pub(crate) async fn route(
         "/api/chat/profile" if app.mount.cookie.is_some() => {
             Box::pin(selection::current(app, &incoming.parts, body)).await
         }
+        "/api/chat/bundle" => Box::pin(bundle::answer(app, &incoming, body)).await,
         "/api/chat/schemas/middlewares" => schemas::middlewares(app, &incoming.parts.method),
         "/api/chat/schemas/extensions" => schemas::extensions(app, &incoming.parts.method),
         // chat (chapter 30)

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
+pub mod bundle;
 pub mod chat;
 pub mod conversations;
 pub mod debug;

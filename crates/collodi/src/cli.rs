@@ -8,6 +8,7 @@ use collodi_profiles::settings::{Kind, SECTIONS};
 use toml::Value;
 
 mod ops;
+mod profiles;
 mod timeline;
 
 /// The lowest layer, compiled in.
@@ -55,7 +56,7 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand_required(true)
         .subcommand(serve())
-        .subcommand(profiles())
+        .subcommand(profiles::command())
         .subcommand(timeline::command())
         .subcommand(import())
         .subcommand(ops::command())
@@ -68,37 +69,6 @@ pub(crate) fn command() -> Command {
             Command::new("man")
                 .about("Prints the manual page, or writes the pages of all commands into a folder")
                 .arg(Arg::new("to").long("to").value_name("DIR").help("Folder for the pages")),
-        )
-}
-
-fn profiles() -> Command {
-    let option = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
-    };
-    Command::new("profiles")
-        .about("Works on a registry database")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(
-            Command::new("export")
-                .about("Writes all profiles as one YAML bundle; the server may be running")
-                .arg(
-                    option("data-dir", "DIR", "Folder of the databases [default: ./data]")
-                        .env("COLLODI_DATA_DIR"),
-                )
-                .arg(
-                    option(
-                        "profile-registry-db",
-                        "FILE",
-                        "Registry database file [default: profiles.db in the folder]",
-                    )
-                    .env("COLLODI_PROFILE_REGISTRY_DB"),
-                )
-                .arg(option(
-                    "to",
-                    "FILE",
-                    "File to write, replaced as a whole [default: standard output]",
-                )),
         )
 }
 

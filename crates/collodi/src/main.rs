@@ -3,11 +3,11 @@
 mod assemble;
 mod cli;
 mod config;
-mod export;
 mod import;
 mod manual;
 mod ops;
 mod output;
+mod profiles;
 mod timeline;
 
 use std::process::ExitCode;
@@ -23,13 +23,7 @@ fn main() -> ExitCode {
     let matches = cli::command().get_matches();
     let matches = match matches.subcommand() {
         Some(("serve", matches)) => matches,
-        Some(("profiles", matches)) => {
-            return match matches.subcommand().map(|(_, matches)| export::run(matches)) {
-                Some(Ok(())) => ExitCode::SUCCESS,
-                Some(Err(error)) => fail(1, &error),
-                None => ExitCode::from(USAGE),
-            };
-        }
+        Some(("profiles", matches)) => return profiles::run(matches),
         Some(("timeline", matches)) => {
             return timeline::run(matches).unwrap_or_else(|error| fail(1, &error));
         }

@@ -14,7 +14,7 @@ mod preflight;
 mod print;
 mod process;
 mod rollout;
-mod target;
+pub(crate) mod target;
 mod verdict;
 
 use std::path::Path;

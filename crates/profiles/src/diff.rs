@@ -3,7 +3,7 @@
 //! Objects are compared member by member; lists of things that have names or ids by those, other lists by value; texts of
 //! several lines by line, with the words that changed marked. Pure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
@@ -13,7 +13,7 @@ const CONTEXT: usize = 3;
 const LONG: usize = 120;
 
 /// One field that differs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Members joined by dots; an element of a list by its name and id: `runtime.middlewares[agentmode#default].enabled`.
     pub path: String,
@@ -26,12 +26,12 @@ pub struct Difference {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
     /// Of a long text that changed: its lines around the changes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<Line>,
 }
 
 /// What happened to a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// It was not there.
@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 /// A line of a text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// `" "` in both, `"-"` before, `"+"` after, `"@"` for lines that are left out.
     pub sign: char,
@@ -54,12 +54,12 @@ pub struct Line {
 }
 
 /// A part of a line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Its text, without the end of the line.
     pub text: String,
     /// Whether just this changed.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub changed: bool,
 }
 

@@ -50,6 +50,16 @@ pub enum Error {
         /// The entity tag of the stored state, for the answer.
         etag: Option<String>,
     },
+    /// The database is not at the revision that the caller looked at.
+    #[error("revision conflict: expected={expected} actual={actual}{}", listed(.since))]
+    RevisionConflict {
+        /// The revision that the caller expected.
+        expected: u64,
+        /// The revision now.
+        actual: u64,
+        /// What others did since, the first of it, in words.
+        since: Vec<String>,
+    },
     /// `If-Match` does not name the stored version.
     #[error("precondition failed")]
     PreconditionFailed {
@@ -139,6 +149,10 @@ impl fmt::Display for Problem {
 
 fn first_text(problems: &[Problem]) -> String {
     problems.first().map_or_else(|| "validation error".to_owned(), ToString::to_string)
+}
+
+fn listed(since: &[String]) -> String {
+    if since.is_empty() { String::new() } else { format!("; since then: {}", since.join(", ")) }
 }
 
 /// `profile.extensions[a.b@v1]` and `runtime.tools[2]` as pointers into the request document.

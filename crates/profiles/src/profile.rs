@@ -20,7 +20,7 @@ pub mod resolve;
 pub mod validate;
 pub mod yaml;
 
-pub use document::{Content, Rendered};
+pub use document::{Content, Rendered, authored};
 pub use draft::Draft;
 pub use patch::ProfilePatch;
 

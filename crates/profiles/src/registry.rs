@@ -6,23 +6,29 @@ use std::sync::mpsc;
 use std::thread;
 
 use arc_swap::ArcSwap;
+use serde::Serialize;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::catalog::Catalog;
+use crate::diff::{Difference, diff};
 use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
+use crate::profile::authored;
 use crate::profile::draft::{self, Draft};
+use crate::profile::history::{self, Change, Operation};
 use crate::profile::middlewares::Writer;
 use crate::profile::overrides::Overrides;
 use crate::profile::resolve::{Context, EffectiveProfile, Refusal, effective};
 use crate::settings::Settings;
 use crate::store::{ProfileStore, StoreError, StoreErrorKind};
 
+mod bundle;
 mod by_slug;
 mod decide;
 mod snapshot;
 mod writer;
 
+pub use bundle::{Applied, ApplyBundle, SOURCE, Step};
 pub use decide::{CreateProfile, Guard, IfMatch, MakeDefault, RestoreProfile, UpdateProfile};
 pub use snapshot::{Filter, Page, RegistryState, Snapshot, Stored};
 use writer::{Command, Message};
@@ -32,6 +38,9 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Commands that may wait for the writer at once; further callers wait for a place.
 const WAITING_COMMANDS: usize = 1024;
+
+/// Changes of others that a conflict names.
+const TOLD_CHANGES: usize = 20;
 
 /// Who writes, and why.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +66,19 @@ pub struct Written {
     pub is_default: bool,
     /// The registry's version.
     pub registry_version: u64,
+}
+
+/// What changed between two versions of a profile.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// The profile.
+    pub slug: ProfileSlug,
+    /// The earlier version.
+    pub from: u64,
+    /// The later version.
+    pub to: u64,
+    /// By field.
+    pub changes: Vec<Difference>,
 }
 
 /// What a registry starts with when it is new (chapter 20 §7).
@@ -102,18 +124,32 @@ impl Registry {
     /// When the store cannot be read or opened for writing.
     pub fn open(store: Arc<dyn ProfileStore>, options: Options) -> Result<Self, StoreError> {
         let session = store.writer()?;
-        let snapshot = Snapshot::from_contents(store.load()?);
-        let published = Arc::new(ArcSwap::from_pointee(snapshot));
+        let mut registry = Self::open_for_reading(store, options)?;
         let (queue, commands) = mpsc::channel();
-        let writer = writer::Worker::new(session, published.clone());
+        let writer = writer::Worker::new(session, registry.published.clone());
         let thread = thread::Builder::new()
             .name("registry-writer".into())
             .spawn(move || writer.run(&commands))
             .map_err(|e| {
                 StoreError::new(StoreErrorKind::Other, format!("start the writer thread: {e}"))
             })?;
+        registry.queue = queue;
+        registry.thread = std::sync::Mutex::new(Some(thread));
+        Ok(registry)
+    }
+
+    /// Loads everything, for a look: writes fail, what others commit is not seen. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn open_for_reading(
+        store: Arc<dyn ProfileStore>,
+        options: Options,
+    ) -> Result<Self, StoreError> {
+        let snapshot = Snapshot::from_contents(store.load()?);
+        let (queue, _) = mpsc::channel();
         Ok(Self {
-            published,
+            published: Arc::new(ArcSwap::from_pointee(snapshot)),
             catalog: options.catalog,
             settings: options.settings,
             fallback: options.default_registry,
@@ -121,7 +157,7 @@ impl Registry {
             store,
             queue,
             places: Arc::new(Semaphore::new(WAITING_COMMANDS)),
-            thread: std::sync::Mutex::new(Some(thread)),
+            thread: std::sync::Mutex::default(),
         })
     }
 
@@ -153,6 +189,66 @@ impl Registry {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn ProfileStore> {
         &self.store
+    }
+
+    /// Reads the log, off the threads that serve.
+    ///
+    /// # Errors
+    /// The store's failures.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn ProfileStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.store.clone();
+        aside(move || Ok(read(&*store)?)).await
+    }
+
+    /// The change that gave a profile this version.
+    ///
+    /// # Errors
+    /// A version that it never had; the store's failures.
+    pub async fn version(
+        &self,
+        registry: &RegistrySlug,
+        slug: &ProfileSlug,
+        version: u64,
+    ) -> Result<Change, Error> {
+        let (registry, slug) = (registry.clone(), slug.clone());
+        let found = self.read(move |store| store.version(&registry, &slug, version)).await?;
+        found.ok_or(Error::VersionNotFound)
+    }
+
+    /// What changed between two versions of a profile: from the one before `to`, to the newest, unless asked otherwise.
+    ///
+    /// # Errors
+    /// Registry, profile, versions that it never had; the store's failures.
+    pub async fn compare(
+        &self,
+        registry: &RegistrySlug,
+        slug: &ProfileSlug,
+        from: Option<u64>,
+        to: Option<u64>,
+    ) -> Result<Comparison, Error> {
+        let newest = || {
+            let snapshot = self.snapshot();
+            let state = snapshot.registry(registry).ok_or(Error::RegistryNotFound)?;
+            let stored = state.get(slug).ok_or(Error::ProfileNotFound)?;
+            Ok::<u64, Error>(stored.profile().metadata.version)
+        };
+        let to = match to {
+            Some(to) => to,
+            None => newest()?,
+        };
+        let from = from.unwrap_or_else(|| to.saturating_sub(1));
+        let before = self.version(registry, slug, from).await?;
+        let after = self.version(registry, slug, to).await?;
+        let content = |change: &Change| -> Result<serde_json::Value, Error> {
+            let document = serde_json::from_str(&change.document);
+            Ok(authored(document.map_err(|e| Error::Internal(e.to_string()))?))
+        };
+        // Long prompts take a while to compare.
+        let changes = aside(move || Ok(diff(&content(&before)?, &content(&after)?))).await?;
+        Ok(Comparison { slug: slug.clone(), from, to, changes })
     }
 
     /// Resolves a stored profile. Without overrides the result is computed once per version and shared.
@@ -244,18 +340,77 @@ impl Registry {
         mut author: Author,
         dry_run: bool,
     ) -> Result<Written, Error> {
-        let (store, version) = (self.store.clone(), request.version);
-        let (registry, slug) = (request.registry.clone(), request.slug.clone());
-        let read = move || store.version(&registry, &slug, version);
-        let found = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|e| Error::Internal(e.to_string()))??;
-        let earlier = found.and_then(|change| change.profile).ok_or(Error::VersionNotFound)?;
+        let version = request.version;
+        let change = self.version(&request.registry, &request.slug, version).await?;
+        let earlier = change.profile.ok_or(Error::VersionNotFound)?;
         let words = format!("restored from version {version}");
         author.note =
             if author.note.is_empty() { words } else { format!("{words}: {}", author.note) };
         let command = decide::restore_profile(request, &earlier, &self.catalog)?;
         self.execute(command, author, dry_run).await
+    }
+
+    /// Makes registries what a file says, in one transaction; with `dry_run` says what that would change.
+    ///
+    /// # Errors
+    /// Another revision than the expected one; read-only profiles; broken rules of what would be written, all of them;
+    /// the store's failures.
+    pub async fn apply_bundle(
+        &self,
+        request: ApplyBundle,
+        author: Author,
+        dry_run: bool,
+    ) -> Result<Applied, Error> {
+        let (tell, told) = oneshot::channel();
+        let tell = move |applied| {
+            let _ = tell.send(applied); // whoever asked may be gone
+        };
+        // Thousands of profiles take a while to check.
+        let catalog = self.catalog.clone();
+        let command = aside(move || bundle::apply(&request, &catalog, tell)).await?;
+        match self.execute(command, author, dry_run).await {
+            Ok(_) => told.await.map_err(|e| Error::Internal(e.to_string())),
+            Err(Error::RevisionConflict { expected, actual, .. }) => {
+                let since = self.done_since(expected).await?;
+                Err(Error::RevisionConflict { expected, actual, since })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs every rule over a file that stands for itself; says how many profiles it has.
+    ///
+    /// # Errors
+    /// What cannot be read, and every broken rule.
+    pub fn check_bundle(
+        text: String,
+        registry: RegistrySlug,
+        catalog: &Catalog,
+    ) -> Result<usize, Error> {
+        let (tell, mut told) = oneshot::channel();
+        let tell = move |applied: Applied| {
+            let _ = tell.send(applied);
+        };
+        let (writer, only_add, prune) = (Writer::Operator, false, false);
+        let request = ApplyBundle {
+            text,
+            registry,
+            only_add,
+            prune,
+            expected_revision: None,
+            may_unlock: true,
+            writer,
+        };
+        let decision = bundle::apply(&request, catalog, tell)?;
+        Command::new(decision, history::Stamp::default()).rehearse(&Snapshot::default())?;
+        let applied = told.try_recv().map_err(|e| Error::Internal(e.to_string()))?;
+        Ok(applied.steps.iter().filter(|step| step.operation == Operation::Create).count())
+    }
+
+    /// The first changes after a revision, in words.
+    async fn done_since(&self, revision: u64) -> Result<Vec<String>, Error> {
+        let changes = self.read(move |store| store.audit(revision, TOLD_CHANGES)).await?;
+        Ok(changes.iter().map(ToString::to_string).collect())
     }
 
     /// Fills a registry that is missing or has no profiles; says whether it did.
@@ -312,6 +467,13 @@ impl Registry {
     }
 }
 
+/// Work that waits or computes, off the threads that serve.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))?
+}
+
 impl Drop for Registry {
     fn drop(&mut self) {
         self.close();
@@ -319,8 +481,8 @@ impl Drop for Registry {
 }
 
 impl Author {
-    fn stamp(self, at_ms: i64) -> crate::profile::history::Stamp {
-        crate::profile::history::Stamp {
+    fn stamp(self, at_ms: i64) -> history::Stamp {
+        history::Stamp {
             actor: self.actor,
             source: self.source,
             note: self.note,

@@ -285,6 +285,17 @@ fn redact_value(value: &mut Value) -> bool {
     }
 }
 
+/// Whether a field of any section holds a key. Fields that are unknown here count by their names: a key of a program
+/// that this one does not know is no less secret.
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
+    let mut known = SECTIONS.iter().flat_map(|(_, fields)| fields.iter());
+    known.find(|field| field.name == name).map_or_else(
+        || name.ends_with("-api-key") || name.ends_with("-token"),
+        |field| field.kind == Secret,
+    )
+}
+
 /// Settings by section and field, coerced.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings(Map<String, Value>);

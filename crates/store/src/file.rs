@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::step::step;
 
 /// Writes `content` to `path`: a reader sees the old or the new file, also after a crash. Parent folders are created.
-/// An existing file keeps its mode, and a symbolic link keeps pointing at the file that is replaced. Writers of the
+/// An existing file keeps its mode, a new one is its owner's alone, and a symbolic link keeps pointing at the file that is replaced. Writers of the
 /// same path wait for each other.
 ///
 /// # Errors
@@ -56,7 +57,9 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 }
 
 fn write_durably(path: &Path, content: &[u8], mode: Option<fs::Permissions>) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+    // Profiles and snapshots are nobody else's to read.
+    let mut options = OpenOptions::new();
+    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(path)?;
     if let Some(mode) = mode {
         file.set_permissions(mode)?;
     }

@@ -38,9 +38,24 @@ pub(super) fn paths() -> Value {
                     (412, "", failure()), (413, "", failure()), (415, "", failure()), (500, "", failure()),
                 ]),
         },
+        "/api/chat/bundle": {
+            "get": operation("exportBundle", "All profiles as one YAML text; `X-Revision` is the revision of the database", &[
+                    query("registry", "string", "Only this registry"),
+                ], None, &[
+                    (200, "The text", json!({"application/yaml": {"schema": {"type": "string"}}})), (400, "", failure()),
+                    (404, "", failure()),
+                ]),
+            "post": operation("applyBundle", "Make registries what a YAML text says, in one transaction", &[
+                    query("dry_run", "string", "1 says what would change, without writing"),
+                ], Some("ApplyBundle"), &[
+                    (200, "What changed", reference("Applied")), (400, "", failure()), (403, "Read-only", failure()),
+                    (409, "Not the expected revision; says what changed since", failure()), (413, "", failure()),
+                    (415, "", failure()), (500, "", failure()),
+                ]),
+        },
         "/api/chat/audit": {"get": operation("audit", "The log of all changes, the oldest first", &[
                 registry(), query("slug", "string", "Of this profile"), query("actor", "string", "By this actor"),
-                query("operation", "string", "create, update, delete, set_default, create_registry, adopt or restore"),
+                query("operation", "string", "create, update, delete, set_default, create_registry, update_registry, adopt or restore"),
                 limit(), query("after", "integer", "Changes after this one, from the link to the next page"),
                 query("format", "string", "`jsonl` for one JSON object a line"),
             ], None, &[(200, "The page; `Link` names the next one", array("Change")), (400, "", failure())])},
@@ -63,6 +78,17 @@ pub(super) fn schemas() -> Value {
             "slug": text, "from": number, "to": number,
             "changes": {"type": "array", "items": {"$ref": "#/components/schemas/Difference"}},
         }), json!(["slug", "from", "to", "changes"])),
+        "ApplyBundle": object(json!({
+            "bundle": text, "registry": text, "only_add": {"type": "boolean"}, "prune": {"type": "boolean"},
+            "expected_revision": number, "note": text,
+        }), json!(["bundle"])),
+        "Applied": object(json!({
+            "revision": number,
+            "steps": {"type": "array", "items": object(json!({
+                "registry": text, "slug": {"type": ["string", "null"]}, "operation": text, "version": number,
+                "changes": {"type": "array", "items": {"$ref": "#/components/schemas/Difference"}},
+            }), json!(["registry", "slug", "operation", "version", "changes"]))},
+        }), json!(["revision", "steps"])),
         "Difference": object(json!({
             "path": text, "kind": {"enum": ["added", "removed", "changed", "moved"]}, "before": {}, "after": {},
             "lines": {"type": "array", "items": object(json!({

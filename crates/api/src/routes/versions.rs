@@ -1,10 +1,7 @@
 //! What profiles were: `/api/chat/profiles/{slug}/versions`, `/diff`, `/restore`, and `/api/chat/audit`.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
-use collodi_profiles::diff::diff;
 use collodi_profiles::profile::Rendered;
 use collodi_profiles::profile::history::{Change, Operation};
 use collodi_profiles::profile::middlewares::Writer;
@@ -38,16 +35,6 @@ struct RestoreBody {
     note: Option<String>,
 }
 
-/// A read of the log, off the threads that serve.
-async fn read<T: Send + 'static>(
-    app: &App,
-    read: impl FnOnce(&Arc<dyn ProfileStore>) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Failure> {
-    let store = app.registry.store().clone();
-    let outcome = tokio::task::spawn_blocking(move || read(&store)).await;
-    Ok(outcome.map_err(|_| Failure::internal())?.map_err(Error::Store)?)
-}
-
 fn limit(query: &Query) -> usize {
     let asked = query.number("limit").filter(|n| *n > 0).unwrap_or(DEFAULT_LIMIT);
     usize::try_from(asked.min(MAX_LIMIT)).unwrap_or(usize::MAX)
@@ -63,11 +50,12 @@ pub(super) async fn list(app: &App, parts: &Parts, slug: ProfileSlug) -> Result<
     let registry = registry_of(app, parts)?;
     let (before, limit) = (query.number("before").unwrap_or(0), limit(&query));
     let name = slug.clone();
-    let found = read(app, move |store| store.history(&registry, &slug, before, limit + 1)).await?;
+    let read = move |store: &dyn ProfileStore| store.history(&registry, &slug, before, limit + 1);
+    let found = app.registry.read(read).await?;
     if found.is_empty() && before == 0 {
         return Err(Error::ProfileNotFound.into());
     }
-    let items: Vec<Value> = found.iter().take(limit).map(described).collect();
+    let items: Vec<Value> = found.iter().take(limit).map(Change::summary).collect();
     let mut response = json_value(StatusCode::OK, &items.into());
     if found.len() > limit
         && let Some(last) = found.get(limit - 1)
@@ -91,26 +79,6 @@ fn link(response: &mut Response, app: &App, parts: &Parts, path: &str, (key, at)
     }
 }
 
-/// A change without its document.
-fn described(change: &Change) -> Value {
-    json!({
-        "change": change.id, "registry": change.registry, "operation": change.operation, "slug": change.slug,
-        "version": change.version, "registry_version": change.head.metadata.version,
-        "content_hash": change.content_hash, "actor": change.stamp.actor, "source": change.stamp.source,
-        "note": change.stamp.note, "request_id": change.stamp.request_id, "at_ms": change.stamp.at_ms,
-    })
-}
-
-async fn version(
-    app: &App,
-    registry: RegistrySlug,
-    slug: ProfileSlug,
-    version: u64,
-) -> Result<Change, Failure> {
-    let found = read(app, move |store| store.version(&registry, &slug, version)).await?;
-    Ok(found.ok_or(Error::VersionNotFound)?)
-}
-
 /// A profile as it was, in the form in which it is read now.
 pub(super) async fn one(
     app: &App,
@@ -119,7 +87,7 @@ pub(super) async fn one(
     at: u64,
 ) -> Result<Response, Failure> {
     let registry = registry_of(app, parts)?;
-    let change = version(app, registry.clone(), slug.clone(), at).await?;
+    let change = app.registry.version(&registry, &slug, at).await?;
     let is_default = change.head.default_profile.as_ref() == Some(&slug);
     let rendered = Rendered::new(&registry, &change.document, at, is_default);
     Ok(json(StatusCode::OK, rendered.document))
@@ -133,38 +101,9 @@ pub(super) async fn compare(
 ) -> Result<Response, Failure> {
     let query = Query::of(parts)?;
     let registry = registry_of(app, parts)?;
-    let newest = || {
-        let snapshot = app.registry.snapshot();
-        let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
-        let stored = state.get(&slug).ok_or(Error::ProfileNotFound)?;
-        Ok::<u64, Error>(stored.profile().metadata.version)
-    };
-    let to = match query.number("to") {
-        Some(to) => to,
-        None => newest()?,
-    };
-    let from = query.number("from").unwrap_or_else(|| to.saturating_sub(1));
-    let before = version(app, registry.clone(), slug.clone(), from).await?;
-    let after = version(app, registry, slug.clone(), to).await?;
-    let content = |change: &Change| -> Result<Value, Failure> {
-        let document = serde_json::from_str::<Value>(&change.document);
-        let mut document = document.map_err(|_| Failure::internal())?;
-        // Tags are the author's; versions, times and names differ by themselves.
-        let tags = document["metadata"]["tags"].take();
-        if let Some(members) = document.as_object_mut() {
-            members.remove("metadata");
-            if !tags.is_null() {
-                members.insert("tags".into(), tags);
-            }
-        }
-        Ok(document)
-    };
-    let (before, after) = (content(&before)?, content(&after)?);
-    // Long prompts take a while to compare.
-    let compared = tokio::task::spawn_blocking(move || diff(&before, &after)).await;
-    let changes = compared.map_err(|_| Failure::internal())?;
-    let body = json!({"slug": slug, "from": from, "to": to, "changes": changes});
-    Ok(json_value(StatusCode::OK, &body))
+    let (from, to) = (query.number("from"), query.number("to"));
+    let compared = app.registry.compare(&registry, &slug, from, to).await?;
+    Ok(json_value(StatusCode::OK, &json!(compared)))
 }
 
 /// Makes a profile again what it was.
@@ -211,9 +150,9 @@ pub(crate) async fn audit(app: &App, parts: &Parts) -> Result<Response, Failure>
         return Err(Failure::bad_request());
     }
     let (after, limit) = (query.number("after").unwrap_or(0), limit(&query));
-    let (found, last) = read(app, move |store| wanted.page(store, after, limit)).await?;
+    let (found, last) = app.registry.read(move |store| wanted.page(store, after, limit)).await?;
     let by_line = query.get("format") == Some("jsonl");
-    let items: Vec<Value> = found.iter().map(described).collect();
+    let items: Vec<Value> = found.iter().map(Change::summary).collect();
     let mut response = if by_line {
         let lines: Vec<String> = items.iter().map(|item| format!("{item}\n")).collect();
         let mut response = json(StatusCode::OK, lines.concat());
@@ -240,7 +179,7 @@ impl Wanted {
     /// A page, and where the next one begins if there may be one.
     fn page(
         &self,
-        store: &Arc<dyn ProfileStore>,
+        store: &dyn ProfileStore,
         mut after: u64,
         limit: usize,
     ) -> Result<(Vec<Change>, Option<u64>), StoreError> {

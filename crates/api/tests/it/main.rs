@@ -5,6 +5,7 @@
 mod access;
 mod adopted;
 mod app;
+mod bundle;
 mod chat_selection;
 mod client;
 mod defects_domain;
@@ -16,6 +17,7 @@ mod isolation;
 mod json;
 mod limits;
 mod listing;
+mod metrics;
 mod middlewares;
 mod paths;
 mod profiles;

@@ -33,6 +33,8 @@ pub(crate) struct Target {
     url: String,
     client: reqwest::Client,
     token: Option<String>,
+    /// Refusals are asked for as documents with all problems.
+    documents: bool,
     kept: Mutex<Vec<Exchange>>,
     made: Mutex<Made>,
 }
@@ -64,6 +66,26 @@ impl Answer {
         let line: String = line.chars().take(200).collect();
         format!("{} {line}", self.status).trim().to_owned()
     }
+
+    /// What a refusal says, with everything that is wrong.
+    pub(crate) fn problem(&self) -> String {
+        let document = self.json();
+        let problems = document["problems"].as_array().cloned().unwrap_or_default();
+        let text = |key: &str, of: &Value| of[key].as_str().unwrap_or_default().to_owned();
+        if problems.len() > 1 {
+            let lines =
+                problems.iter().map(|p| format!("{}: {}", text("field", p), text("message", p)));
+            return format!(
+                "{} problems\n  {}",
+                problems.len(),
+                lines.collect::<Vec<_>>().join("\n  ")
+            );
+        }
+        match text("detail", &document) {
+            detail if detail.is_empty() => self.shown(),
+            detail => detail,
+        }
+    }
 }
 
 impl Target {
@@ -88,7 +110,14 @@ impl Target {
             .no_proxy()
             .build()?;
         let url = url.trim_end_matches('/').to_owned();
-        Ok(Self { url, client, token, kept: Mutex::default(), made: Mutex::default() })
+        let (kept, made) = (Mutex::default(), Mutex::default());
+        Ok(Self { url, client, token, documents: false, kept, made })
+    }
+
+    /// Asks for refusals with everything that is wrong, in place of the contract's texts.
+    pub(crate) fn with_documents(mut self) -> Self {
+        self.documents = true;
+        self
     }
 
     /// Its address as it was given.
@@ -127,6 +156,9 @@ impl Target {
         let mut request = self.client.request(method.clone(), &url);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        if self.documents {
+            request = request.header("accept", "application/problem+json");
         }
         if let Some(cookie) = cookie {
             request = request.header("cookie", cookie);

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Extensions, Metadata, Policy, Profile, Runtime};
 use crate::ids::{ProfileSlug, RegistrySlug};
@@ -62,6 +63,18 @@ impl Content {
 /// Values of our own types always encode.
 fn encode(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
+}
+
+/// What of a profile's document is its author's: versions, times and names of writers differ by themselves, tags do not.
+#[must_use]
+pub fn authored(mut document: Value) -> Value {
+    let tags = document.get_mut("metadata").and_then(|metadata| metadata.get_mut("tags"));
+    let tags = tags.map(Value::take);
+    if let Some(members) = document.as_object_mut() {
+        members.remove("metadata");
+        members.extend(tags.map(|tags| ("tags".to_owned(), tags)));
+    }
+    document
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{Metadata, Profile};
 use crate::ids::{ProfileSlug, RegistrySlug};
@@ -25,6 +26,8 @@ pub enum Operation {
     Adopt,
     /// A profile became again what it was in an earlier version.
     Restore,
+    /// A registry got other names.
+    UpdateRegistry,
 }
 
 impl Operation {
@@ -39,6 +42,7 @@ impl Operation {
             Self::CreateRegistry => "create_registry",
             Self::Adopt => "adopt",
             Self::Restore => "restore",
+            Self::UpdateRegistry => "update_registry",
         }
     }
 
@@ -53,6 +57,7 @@ impl Operation {
             Self::CreateRegistry,
             Self::Adopt,
             Self::Restore,
+            Self::UpdateRegistry,
         ];
         all.into_iter().find(|operation| operation.as_str() == word)
     }
@@ -96,6 +101,31 @@ pub struct Change {
     pub head: Arc<RegistryHead>,
     /// Who and why.
     pub stamp: Stamp,
+}
+
+impl Change {
+    /// The change without its document, as it is listed.
+    #[must_use]
+    pub fn summary(&self) -> Value {
+        let Stamp { actor, source, note, request_id, at_ms } = &self.stamp;
+        json!({
+            "change": self.id, "registry": self.registry, "operation": self.operation, "slug": self.slug,
+            "version": self.version, "registry_version": self.head.metadata.version,
+            "content_hash": self.content_hash, "actor": actor, "source": source, "note": note,
+            "request_id": request_id, "at_ms": at_ms,
+        })
+    }
+}
+
+/// `update default/analyst (version 4) by alice`.
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.operation.as_str(), self.registry)?;
+        if let Some(slug) = &self.slug {
+            write!(f, "/{slug} (version {})", self.version)?;
+        }
+        write!(f, " by {}", self.stamp.actor)
+    }
 }
 
 /// What is true of a registry beside its profiles.

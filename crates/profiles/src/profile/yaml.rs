@@ -14,7 +14,7 @@ use crate::json::Object;
 use crate::quote::quote;
 
 /// A registry as a file describes it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RegistryDraft {
     /// Its name.
     pub slug: RegistrySlug,
@@ -38,16 +38,12 @@ pub fn decode(text: &str, fallback: &RegistrySlug) -> Result<Vec<RegistryDraft>,
         Some(Value::Object(root)) => root,
         Some(_) => return Err(Error::invalid("", "the document must be a mapping")),
     };
-    if root.is_empty() {
-        return Ok(Vec::new());
+    match Format::of_root(&root) {
+        Format::Empty | Format::Invalid => Ok(Vec::new()),
+        Format::Bundle => decode_bundle(root.get("registries").unwrap_or(&Value::Null)),
+        Format::Single => Ok(vec![decode_registry(&root, None)?]),
+        Format::Legacy => decode_legacy(&root, fallback).map(|registry| vec![registry]),
     }
-    if let Some(registries) = root.get("registries") {
-        return decode_bundle(registries);
-    }
-    if ["profiles", "slug", "default_profile_slug"].iter().any(|key| root.contains_key(*key)) {
-        return Ok(vec![decode_registry(&root, None)?]);
-    }
-    decode_legacy(&root, fallback).map(|registry| vec![registry])
 }
 
 fn parse(text: &str) -> Result<Option<Value>, Error> {
@@ -146,6 +142,20 @@ fn decode_profiles(raw: Option<&Value>) -> Result<BTreeMap<ProfileSlug, Draft>, 
         }
     }
     Ok(profiles)
+}
+
+/// Reads one profile by itself, as an editor shows it: tags beside the other fields.
+///
+/// # Errors
+/// What cannot be read, and fields of the wrong type.
+pub fn decode_one(slug: &ProfileSlug, text: &str) -> Result<Draft, Error> {
+    let Some(Value::Object(mut root)) = parse(text)? else {
+        return Err(Error::invalid("", "the document must be a mapping"));
+    };
+    if let Some(tags) = root.remove("tags") {
+        root.insert("metadata".into(), serde_json::json!({ "tags": tags }));
+    }
+    decode_profile(slug, &root)
 }
 
 fn decode_profile(slug: &ProfileSlug, raw: &Object) -> Result<Draft, Error> {
@@ -261,9 +271,68 @@ pub fn encode<'a>(
     if bundle.is_empty() {
         return Ok("{}\n".into());
     }
-    let root = serde_json::json!({ "registries": bundle });
+    write(&serde_json::json!({ "registries": bundle }))
+}
+
+/// A value in the form of the bundle: four spaces, long texts as literal blocks.
+///
+/// # Errors
+/// Never for JSON.
+pub fn write(value: &Value) -> Result<String, Error> {
     let options = serde_saphyr::ser_options! { indent_step: 4 };
-    serde_saphyr::to_string_with_options(&root, options).map_err(|e| Error::Internal(e.to_string()))
+    serde_saphyr::to_string_with_options(value, options).map_err(|e| Error::Internal(e.to_string()))
+}
+
+/// What a file is (chapter 50 A7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Nothing in it.
+    Empty,
+    /// Several registries.
+    Bundle,
+    /// One registry.
+    Single,
+    /// Profiles of settings alone, from before there were registries.
+    Legacy,
+    /// No YAML mapping.
+    Invalid,
+}
+
+impl Format {
+    /// Tells by the keys at the root.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match parse(text) {
+            Ok(None | Some(Value::Null)) => Self::Empty,
+            Ok(Some(Value::Object(root))) => Self::of_root(&root),
+            _ => Self::Invalid,
+        }
+    }
+
+    fn of_root(root: &Object) -> Self {
+        if root.is_empty() {
+            Self::Empty
+        } else if root.contains_key("registries") {
+            Self::Bundle
+        } else if ["profiles", "slug", "default_profile_slug"].iter().any(|k| root.contains_key(*k))
+        {
+            Self::Single
+        } else {
+            Self::Legacy
+        }
+    }
+
+    /// The contract's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Bundle => "canonical-registries",
+            Self::Single => "single-registry",
+            Self::Legacy => "legacy-map",
+            Self::Invalid => "invalid",
+        }
+    }
 }
 
 fn encode_registry(

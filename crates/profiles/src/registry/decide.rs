@@ -202,15 +202,7 @@ pub(super) fn restore_profile(
     if request.guard.expected_version == 0 && request.guard.if_match.is_none() {
         return Err(Error::invalid("expected_version", "is required"));
     }
-    let extensions = earlier.extensions.iter().map(|(key, value)| (key.to_string(), value.clone()));
-    let draft = Draft {
-        display_name: earlier.display_name.clone(),
-        description: earlier.description.clone(),
-        runtime: earlier.runtime.clone(),
-        policy: earlier.policy.clone(),
-        tags: earlier.metadata.tags.clone(),
-        extensions: extensions.collect(),
-    };
+    let draft = Draft::of(earlier);
     let checked = draft::check(request.slug.clone(), draft, catalog, request.writer);
     // What was valid once may name what is gone.
     if let Some(problems) = checked.problems() {
@@ -265,18 +257,10 @@ pub(super) fn delete_profile(registry: RegistrySlug, slug: ProfileSlug, guard: G
             if state.is_default(&slug) {
                 head.default_profile = state.heir(&slug);
             }
-            Ok(vec![Change {
-                id: 0,
-                registry,
-                operation: Operation::Delete,
-                version: version.saturating_add(1),
-                slug: Some(slug),
-                profile: None,
-                document: String::new(),
-                content_hash: String::new(),
-                head: head.into(),
-                stamp,
-            }])
+            let version = version.saturating_add(1);
+            let (operation, slug) = (Operation::Delete, Some(slug));
+            let deleted = without_document(registry, operation, slug, version, head.into(), stamp);
+            Ok(vec![deleted])
         }
     };
     Decision { registry, slug: None, decide: Box::new(decide) }
@@ -323,18 +307,8 @@ pub(super) fn bootstrap(
             let lowest = || profiles.iter().min_by(|a, b| a.slug.cmp(&b.slug));
             head.default_profile = wanted.or_else(lowest).map(|p| p.slug.clone());
             let head = Arc::new(head);
-            let created = Change {
-                id: 0,
-                registry: registry.clone(),
-                operation: Operation::CreateRegistry,
-                slug: None,
-                version: 0,
-                profile: None,
-                document: String::new(),
-                content_hash: String::new(),
-                head: head.clone(),
-                stamp: stamp.clone(),
-            };
+            let (of, shared, stamped) = (registry.clone(), head.clone(), stamp.clone());
+            let created = without_document(of, Operation::CreateRegistry, None, 0, shared, stamped);
             let mut changes = if existing.is_none() { vec![created] } else { Vec::new() };
             for profile in profiles {
                 let last = existing.map_or(0, |state| state.last_version(&profile.slug));
@@ -385,7 +359,7 @@ fn find_registry<'a>(
     snapshot.registry(slug).ok_or(Error::RegistryNotFound)
 }
 
-fn read_only(slug: &ProfileSlug) -> Error {
+pub(super) fn read_only(slug: &ProfileSlug) -> Error {
     Error::Policy { profile: slug.clone(), reason: "profile is read-only".into() }
 }
 
@@ -410,7 +384,7 @@ fn check_profile_version(
     }
 }
 
-fn touch_head(head: &RegistryHead, stamp: &Stamp) -> RegistryHead {
+pub(super) fn touch_head(head: &RegistryHead, stamp: &Stamp) -> RegistryHead {
     let metadata = head.metadata.touched(stamp.at_ms, &stamp.actor, &stamp.source);
     RegistryHead {
         display_name: head.display_name.clone(),
@@ -420,7 +394,7 @@ fn touch_head(head: &RegistryHead, stamp: &Stamp) -> RegistryHead {
     }
 }
 
-fn change(
+pub(super) fn change(
     registry: RegistrySlug,
     operation: Operation,
     mut profile: Profile,
@@ -450,12 +424,26 @@ fn default_change(
     head: Arc<RegistryHead>,
     stamp: Stamp,
 ) -> Change {
+    let (registry, slug) = (state.slug().clone(), Some(profile.slug.clone()));
+    let version = profile.metadata.version;
+    without_document(registry, Operation::SetDefault, slug, version, head, stamp)
+}
+
+/// A change after which no document is new.
+pub(super) fn without_document(
+    registry: RegistrySlug,
+    operation: Operation,
+    slug: Option<ProfileSlug>,
+    version: u64,
+    head: Arc<RegistryHead>,
+    stamp: Stamp,
+) -> Change {
     Change {
         id: 0,
-        registry: state.slug().clone(),
-        operation: Operation::SetDefault,
-        slug: Some(profile.slug.clone()),
-        version: profile.metadata.version,
+        registry,
+        operation,
+        slug,
+        version,
         profile: None,
         document: String::new(),
         content_hash: String::new(),

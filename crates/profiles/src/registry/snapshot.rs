@@ -8,10 +8,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use imbl::{OrdMap, OrdSet};
 
 use super::by_slug::BySlug;
+use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::profile::history::{Change, Operation, RegistryHead, heir};
 use crate::profile::resolve::{EffectiveProfile, Refusal};
-use crate::profile::{Profile, Rendered, document};
+use crate::profile::{Profile, Rendered, document, yaml};
 use crate::store::Contents;
 
 /// All registries at one revision of the database.
@@ -164,6 +165,21 @@ impl Snapshot {
     /// All registries by slug.
     pub fn registries(&self) -> impl Iterator<Item = &Arc<RegistryState>> {
         self.registries.values()
+    }
+
+    /// All registries, or one, as a YAML bundle (chapter 10 §9).
+    ///
+    /// # Errors
+    /// No such registry.
+    pub fn export(&self, only: Option<&RegistrySlug>) -> Result<String, Error> {
+        if only.is_some_and(|slug| self.registry(slug).is_none()) {
+            return Err(Error::RegistryNotFound);
+        }
+        let asked = self.registries().filter(|state| only.is_none_or(|only| only == state.slug()));
+        yaml::encode(asked.map(|state| {
+            let profiles = state.profiles().map(|stored| stored.profile()).collect();
+            (state.slug(), state.head(), profiles)
+        }))
     }
 
     /// Takes over a committed change.
