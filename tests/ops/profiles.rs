@@ -158,6 +158,26 @@ fn an_export_applied_elsewhere_gives_the_same_profiles_and_an_import_only_adds()
 }
 
 #[test]
+fn an_export_of_an_adopted_registry_is_in_step_whatever_newer_rules_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("profiles.db");
+    std::fs::copy(sample("profiles.db"), &database).unwrap();
+    let server = Server::start(&["--profile-registry-db", database.to_str().unwrap()]);
+    let way = ["--target".to_owned(), format!("http://{}", server.address)];
+    let file = folder.path().join("p.yaml");
+    let file = file.to_str().unwrap();
+    passes(&way, &["export", "--to", file]);
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains("oddtools") && text.contains("***"), "{text}");
+    assert!(passes(&way, &["plan", file, "--prune"]).starts_with("in step"));
+    // What is written anew is judged.
+    std::fs::write(file, text.replace("no_such_tool", "no_other_tool")).unwrap();
+    assert!(text.contains("no_such_tool"), "{text}");
+    let refused = run(&way, &["apply", file]);
+    assert!(refused.err.contains("unknown tool \"no_other_tool\""), "{refused:?}");
+}
+
+#[test]
 fn a_file_is_judged_without_a_server_and_all_that_is_wrong_is_told() {
     let stage = Stage::new();
     let valid = collodi(&["profiles", "validate", stage.file()]);
