@@ -63,6 +63,9 @@ fn the_commands_of_the_operating_document_work_as_printed() {
     run(&checklist[0]);
     sh(&ours);
     until_it_answers(&machine);
+    let escalation = blocks("Escalation");
+    assert_eq!(escalation.len(), 1);
+    run(&escalation[0]);
     run(&checklist[1]);
     std::fs::write(machine.path("expected.json"), r#"["agent", "default"]"#).unwrap();
     run(&checklist[2]);

@@ -8,6 +8,7 @@ mod documents;
 mod fake;
 mod front;
 mod manual;
+mod packet;
 mod preflight;
 mod profiles;
 mod rollout;

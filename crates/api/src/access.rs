@@ -170,7 +170,8 @@ fn foreign() -> Failure {
 fn required_role(method: &Method, path: &str) -> Role {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let operators = ["/metrics", "/api/debug", "/api/chat/audit"];
-    if operators.contains(&path) || path.starts_with("/api/debug/") {
+    let below = ["/api/debug/", "/api/ops/"];
+    if operators.contains(&path) || below.iter().any(|folder| path.starts_with(folder)) {
         Role::Operator
     } else if (path.starts_with("/api/chat/profiles") || path == "/api/chat/bundle") && !reads {
         Role::Editor

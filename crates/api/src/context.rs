@@ -1,7 +1,10 @@
 //! What handlers know of a request beside itself.
 
 use std::fmt;
+use std::sync::Arc;
 
+use collodi_profiles::profile::resolve::EffectiveProfile;
+use collodi_profiles::{ProfileSlug, RegistrySlug};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use uuid::Uuid;
@@ -53,6 +56,22 @@ impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// What the log says of an answer beside its status; travels with it as an extension.
+#[derive(Clone)]
+pub(crate) enum About {
+    /// A write of a profile.
+    Profile {
+        registry: RegistrySlug,
+        slug: ProfileSlug,
+        /// Absent after a delete.
+        version: Option<u64>,
+        registry_version: u64,
+        outcome: &'static str,
+    },
+    /// A prompt, and the runtime that was composed for it.
+    Turn { conv_id: String, runtime: Arc<EffectiveProfile>, outcome: &'static str },
 }
 
 /// An admitted request without its body.

@@ -9,6 +9,7 @@
 pub mod access;
 pub mod context;
 pub mod extract;
+pub mod logs;
 pub mod metrics;
 pub mod openapi;
 pub mod pipeline;
@@ -25,10 +26,12 @@ use bytes::Bytes;
 use collodi_chat::Conversations;
 use collodi_profiles::Registry;
 use serde::Serialize;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use access::Access;
+use logs::Ring;
 use metrics::Metrics;
 
 /// How the application is mounted (chapter 20 §2). Blank options take the defaults in parentheses.
@@ -75,6 +78,15 @@ pub struct Release {
     pub apps: &'static [&'static str],
 }
 
+/// What operators see of this process.
+#[derive(Debug, Clone, Default)]
+pub struct Operations {
+    /// The newest log lines.
+    pub logs: Arc<Ring>,
+    /// `[{name, value, origin}]`, keys masked.
+    pub config: Value,
+}
+
 /// Everything that handlers share.
 pub struct App {
     /// Profiles.
@@ -89,6 +101,8 @@ pub struct App {
     pub release: Release,
     /// Whether the debug API answers (chapter 30 §6).
     pub debug_api: bool,
+    /// What operators see of the process.
+    pub operations: Operations,
     metrics: Metrics,
     middleware_schemas: Bytes,
     extension_schemas: Bytes,
@@ -117,6 +131,7 @@ impl App {
             mount,
             release,
             debug_api: false,
+            operations: Operations::default(),
             metrics,
             middleware_schemas,
             extension_schemas,
@@ -130,6 +145,13 @@ impl App {
     #[must_use]
     pub fn with_debug_api(mut self, on: bool) -> Self {
         self.debug_api = on;
+        self
+    }
+
+    /// Tells operators of the process.
+    #[must_use]
+    pub fn with_operations(mut self, operations: Operations) -> Self {
+        self.operations = operations;
         self
     }
 

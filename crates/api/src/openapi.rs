@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 mod chat;
+mod operations;
 mod versions;
 
 /// The document.
@@ -127,7 +128,7 @@ fn paths() -> Value {
 
 fn all_paths() -> Value {
     let mut all = paths();
-    for more in [chat::conversations(), chat::debug(), versions::paths()] {
+    for more in [chat::conversations(), chat::debug(), versions::paths(), operations::paths()] {
         if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
             all.extend(more);
         }
@@ -137,8 +138,10 @@ fn all_paths() -> Value {
 
 fn all_schemas() -> Value {
     let mut all = schemas();
-    if let (Some(all), Value::Object(more)) = (all.as_object_mut(), versions::schemas()) {
-        all.extend(more);
+    for more in [versions::schemas(), operations::schemas()] {
+        if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
+            all.extend(more);
+        }
     }
     all
 }

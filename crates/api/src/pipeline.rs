@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 
 use crate::App;
 use crate::access::Principal;
-use crate::context::{Incoming, RequestId, X_REQUEST_ID};
+use crate::context::{About, Incoming, RequestId, X_REQUEST_ID};
 use crate::problem::{self, Failure};
 use crate::router;
 
@@ -45,12 +45,14 @@ impl Pipeline {
 
         let routed =
             AssertUnwindSafe(self.admit_and_route(request, &request_id)).catch_unwind().await;
-        let mut response = match routed {
-            Ok(Ok(response)) => response,
-            Ok(Err(failure)) => problem::respond(&failure, wants_document, &request_id),
+        let (mut response, code) = match routed {
+            Ok(Ok(response)) => (response, ""),
+            Ok(Err(failure)) => {
+                (problem::respond(&failure, wants_document, &request_id), failure.code)
+            }
             Err(_) => {
                 tracing::error!(%request_id, %method, path = uri.path(), "a handler panicked");
-                problem::respond(&Failure::internal(), wants_document, &request_id)
+                (problem::respond(&Failure::internal(), wants_document, &request_id), "panic")
             }
         };
         let headers = response.headers_mut();
@@ -58,7 +60,7 @@ impl Pipeline {
         headers.insert(X_REQUEST_ID, request_id.header());
         let (status, took) = (response.status(), started.elapsed());
         self.app.metrics.request(&method, status.as_u16(), took);
-        log(&request_id, &method, uri.path(), status, took.as_micros());
+        log(&request_id, &method, uri.path(), &response, code, took.as_micros());
         Ok(response)
     }
 
@@ -121,14 +123,33 @@ fn redirect(to: &str) -> Response {
     response
 }
 
-/// Reads are logged at `debug`: at full rate the log would cost more than the answer.
-fn log(request_id: &RequestId, method: &Method, path: &str, status: StatusCode, us: u128) {
-    let status = status.as_u16();
-    if status >= 500 {
-        tracing::error!(%request_id, %method, path, status, us, "request");
-    } else if *method == Method::GET {
-        tracing::debug!(%request_id, %method, path, status, us, "request");
-    } else {
-        tracing::info!(%request_id, %method, path, status, us, "request");
+/// One line a request. Reads that succeed are logged at `debug`: at full rate the log would cost more than the answer.
+/// `code` is why a request was refused; the texts of refusals can hold what the client wrote, so they are not logged.
+fn log(id: &RequestId, method: &Method, path: &str, response: &Response, code: &str, us: u128) {
+    let us = u64::try_from(us).unwrap_or(u64::MAX);
+    let status = response.status().as_u16();
+    match response.extensions().get::<About>() {
+        Some(About::Profile { registry, slug, version, registry_version, outcome }) => {
+            tracing::info!(
+                request_id = %id, %method, path, status, us, %registry, %slug, version, registry_version, outcome,
+                "profile"
+            );
+        }
+        Some(About::Turn { conv_id, runtime, outcome }) => {
+            tracing::info!(
+                request_id = %id, %method, path, status, us, %conv_id, registry = %runtime.registry,
+                slug = %runtime.slug, version = runtime.version, fingerprint = runtime.fingerprint, outcome, "composed"
+            );
+        }
+        None if status >= 500 => {
+            tracing::error!(request_id = %id, %method, path, status, code, us, "request");
+        }
+        None if status >= 400 => {
+            tracing::info!(request_id = %id, %method, path, status, code, us, "request");
+        }
+        None if *method == Method::GET => {
+            tracing::debug!(request_id = %id, %method, path, status, us, "request");
+        }
+        None => tracing::info!(request_id = %id, %method, path, status, us, "request"),
     }
 }

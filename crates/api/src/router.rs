@@ -12,7 +12,8 @@ use crate::App;
 use crate::context::Incoming;
 use crate::problem::Failure;
 use crate::routes::{
-    bundle, chat, conversations, debug, profiles, schemas, selection, system, timeline, versions,
+    bundle, chat, conversations, debug, operations, profiles, schemas, selection, system, timeline,
+    versions,
 };
 use crate::ws;
 
@@ -34,7 +35,7 @@ pub(crate) async fn route(
         "/api/chat/schemas/middlewares" => schemas::middlewares(app, &incoming.parts.method),
         "/api/chat/schemas/extensions" => schemas::extensions(app, &incoming.parts.method),
         // chat (chapter 30)
-        path if chat::is_chat(path) => Box::pin(chat::submit(app, &incoming.parts, body)).await,
+        path if chat::is_chat(path) => Box::pin(chat::submit(app, &incoming, body)).await,
         "/ws" => Box::pin(ws::upgrade(app.clone(), incoming.parts)).await,
         path if timeline::is_timeline(path) => {
             Box::pin(timeline::snapshot(app, &incoming.parts)).await
@@ -47,6 +48,8 @@ pub(crate) async fn route(
         }
         // operation (decisions 30, 37)
         "/api/chat/audit" => Box::pin(versions::audit(app, &incoming.parts)).await,
+        "/api/ops/config" => operations::config(app, &incoming.parts),
+        "/api/ops/logs" => operations::logs(app, &incoming.parts),
         "/api/chat/release" => system::release(app, &incoming.parts.method),
         "/openapi.json" => system::openapi(&incoming.parts.method),
         "/healthz" => Ok(system::healthz()),

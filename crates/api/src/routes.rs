@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod chat;
 pub mod conversations;
 pub mod debug;
+pub mod operations;
 pub mod profiles;
 pub mod schemas;
 pub mod selection;

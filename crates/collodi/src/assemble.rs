@@ -1,14 +1,14 @@
 //! Puts the parts together and serves: the only place that names every crate.
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use collodi_api::access::Access;
-use collodi_api::{App, Mount, Release};
+use collodi_api::logs::Ring;
+use collodi_api::{App, Mount, Operations, Release};
 use collodi_chat::conversation::Patience;
 use collodi_chat::{Conversations, Outside};
 use collodi_models::Providers;
@@ -20,50 +20,11 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 
-/// Starts the log: standard error or a file, text or JSON, never a secret.
-///
-/// # Errors
-/// An unknown level, or a file that cannot be opened.
-pub(crate) fn start_logging(config: &Config) -> Result<()> {
-    use tracing_subscriber::fmt;
-    let v = &config.values;
-    let level = match v.log_level.trim().to_ascii_lowercase().as_str() {
-        "fatal" => "error".to_owned(),
-        level @ ("trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),
-        other => {
-            return Err(anyhow!(
-                "--log-level {other}: expected trace, debug, info, warn, error or fatal"
-            ));
-        }
-    };
-    let filter = tracing_subscriber::EnvFilter::new(format!(
-        "warn,collodi={level},collodi_api={level},collodi_chat={level},collodi_models={level},collodi_profiles={level},collodi_store={level}"
-    ));
-    let writer = match v.log_file.as_str() {
-        "" => fmt::writer::BoxMakeWriter::new(std::io::stderr),
-        path => {
-            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-            fmt::writer::BoxMakeWriter::new(Mutex::new(
-                file.with_context(|| format!("open {path}"))?,
-            ))
-        }
-    };
-    let colour = v.log_file.is_empty() && std::io::stderr().is_terminal();
-    let log =
-        fmt::Subscriber::builder().with_env_filter(filter).with_writer(writer).with_ansi(colour);
-    if v.log_format == "json" {
-        log.json().flatten_event(true).init();
-    } else {
-        log.init();
-    }
-    Ok(())
-}
-
 /// Opens everything, serves until a signal, and stops gracefully.
 ///
 /// # Errors
 /// The named cause of a start that fails.
-pub(crate) async fn serve(mut config: Config) -> Result<()> {
+pub(crate) async fn serve(mut config: Config, logs: Arc<Ring>) -> Result<()> {
     let clock: Clock = Arc::new(now_ms);
     let chat_path = config.chat_path()?;
     std::fs::create_dir_all(&config.values.data_dir)
@@ -107,17 +68,11 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         insecure_cookies: config.values.insecure_cookies,
         ..Mount::default()
     };
-    let v = &config.values;
-    let patience = Patience {
-        idle: Duration::from_secs(v.idle_timeout_seconds),
-        evict: match v.evict_interval_seconds {
-            0 => Duration::ZERO,
-            _ => Duration::from_secs(v.evict_idle_seconds),
-        },
-    };
-    let conversations = Conversations::open(outside, patience).await?;
+    let conversations = Conversations::open(outside, patience(&config)).await?;
     let app = App::new(registry.clone(), Arc::new(conversations), access, mount, release());
-    let app = Arc::new(app.with_debug_api(v.debug_api));
+    let operations = Operations { logs, config: std::mem::take(&mut config.described) };
+    let app = app.with_debug_api(config.values.debug_api).with_operations(operations);
+    let app = Arc::new(app);
 
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
@@ -126,6 +81,14 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     let patience = Duration::from_secs(config.values.shutdown_seconds);
     collodi_api::serve::serve(app, listener, stop, patience).await;
     Ok(())
+}
+
+/// How long conversations wait for somebody.
+fn patience(config: &Config) -> Patience {
+    let v = &config.values;
+    let evict = if v.evict_interval_seconds == 0 { 0 } else { v.evict_idle_seconds };
+    let idle = Duration::from_secs(v.idle_timeout_seconds);
+    Patience { idle, evict: Duration::from_secs(evict) }
 }
 
 /// A restore that was decided before its process died (decision 32).
@@ -181,7 +144,7 @@ fn access(config: &Config, address: SocketAddr) -> Result<Access> {
     access.with_tokens(&text).map_err(|reason| anyhow!("{}: {reason}", v.auth_tokens))
 }
 
-fn release() -> Release {
+pub(crate) fn release() -> Release {
     Release {
         product: "collodi",
         release: env!("CARGO_PKG_VERSION"),

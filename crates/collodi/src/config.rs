@@ -8,11 +8,13 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use collodi_models::Keys;
 use collodi_profiles::settings::{Kind, SECTIONS, Settings};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde_json::json;
 use toml::{Table, Value};
 
 use crate::cli;
+use crate::redact::{MASK, Redactor};
 
 /// The settings that this version acts upon; `config.default.toml` explains each.
 #[derive(Debug, Deserialize)]
@@ -56,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) keys: Keys,
     /// Things the operator should know, said at start.
     pub(crate) warnings: Vec<String>,
+    /// `[{name, value, origin}]` of every setting, keys masked.
+    pub(crate) described: serde_json::Value,
 }
 
 impl Config {
@@ -65,19 +69,28 @@ impl Config {
     /// Files that cannot be read, unknown keys, values of the wrong type, combinations that cannot be served.
     pub(crate) fn load(matches: &ArgMatches) -> Result<Self> {
         let mut layers: Table = cli::DEFAULTS.parse().context("read the default configuration")?;
+        let mut file = Table::new();
         if let Some(path) = config_file(matches) {
             let text = std::fs::read_to_string(&path)
                 .with_context(|| format!("read {}", path.display()))?;
-            let file: Table = text.parse().with_context(|| format!("parse {}", path.display()))?;
-            overlay(&mut layers, file).with_context(|| format!("in {}", path.display()))?;
+            file = text.parse().with_context(|| format!("parse {}", path.display()))?;
+            overlay(&mut layers, file.clone()).with_context(|| format!("in {}", path.display()))?;
         }
         overlay(&mut layers, typed(matches))?;
+        let described = described(matches, &file, &layers);
         let (settings, keys) = provider_settings(&layers)?;
         let warnings = warnings(matches, &settings);
         let values: Values = layers.try_into().context("read the configuration")?;
-        let config = Self { values, settings, keys, warnings };
+        let config = Self { values, settings, keys, warnings, described };
         config.check()?;
         Ok(config)
+    }
+
+    /// What must never be written down.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let Keys { openai, responses, claude, gemini } = &self.keys;
+        let given = [openai, responses, claude, gemini].into_iter().flatten();
+        given.map(|key| key.expose_secret().to_owned()).collect()
     }
 
     fn check(&self) -> Result<()> {
@@ -269,6 +282,38 @@ fn provider_settings(layers: &Table) -> Result<(Settings, Keys)> {
     Ok((settings, keys))
 }
 
+/// Every setting with where its value comes from.
+fn described(matches: &ArgMatches, file: &Table, layers: &Table) -> serde_json::Value {
+    let origin = |name: &str, in_file: bool| match matches.value_source(name) {
+        Some(ValueSource::CommandLine) => "flag",
+        Some(ValueSource::EnvVariable) => "environment",
+        _ if vendor_key(name).is_some() => "environment",
+        _ if in_file => "file",
+        _ => "default",
+    };
+    let settings = cli::settings().iter().map(|setting| {
+        let name = &setting.name;
+        let origin = origin(name, file.contains_key(name));
+        json!({"name": name, "value": layers.get(name), "origin": origin})
+    });
+    let provider = SECTIONS.iter().flat_map(|(section, fields)| {
+        let of = |table: &Table, name: &str| table.get(*section)?.get(name).cloned();
+        fields.iter().map(move |field| {
+            let value = of(layers, field.name);
+            let shown = match value.as_ref().and_then(Value::as_str) {
+                Some(text) if field.kind == Kind::Secret && !text.is_empty() => json!(MASK),
+                _ => value.map_or_else(|| json!(field.default), |value| json!(value)),
+            };
+            let origin = origin(field.name, of(file, field.name).is_some());
+            json!({"name": field.name, "section": section, "value": shown, "origin": origin})
+        })
+    });
+    let mut all = settings.chain(provider).collect();
+    // Addresses of databases and providers may hold a password.
+    Redactor::default().json(&mut all);
+    all
+}
+
 fn warnings(matches: &ArgMatches, settings: &Settings) -> Vec<String> {
     let typed = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
     let mut warnings = Vec::new();
@@ -368,6 +413,33 @@ mod tests {
             refusal(&["--ai-temperature", "warm"])
                 .contains("Invalid value for field ai-temperature")
         );
+    }
+
+    #[test]
+    fn every_setting_is_described_with_its_origin_and_keys_are_masked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, "root = \"/x\"\n[ai-chat]\nai-engine = \"m\"\n").unwrap();
+        let line = ["collodi", "serve", "--config-file", path.to_str().unwrap()];
+        let typed = ["--addr", "127.0.0.1:1", "--openai-api-key", "sk-canary"];
+        let matches = cli::command().try_get_matches_from(line.iter().chain(&typed)).unwrap();
+        let config = Config::load(matches.subcommand().unwrap().1).unwrap();
+        let of = |name: &str| {
+            let all = config.described.as_array().unwrap();
+            let found = all.iter().find(|item| item["name"] == name).unwrap();
+            (found["value"].clone(), found["origin"].as_str().unwrap().to_owned())
+        };
+        for (name, value, origin) in [
+            ("addr", json!("127.0.0.1:1"), "flag"),
+            ("root", json!("/x"), "file"),
+            ("log-level", json!("info"), "default"),
+            ("ai-engine", json!("m"), "file"),
+            ("openai-api-key", json!("***"), "flag"),
+        ] {
+            assert_eq!(of(name), (value, origin.to_owned()), "{name}");
+        }
+        assert!(!config.described.to_string().contains("sk-canary"));
+        assert_eq!(config.secrets(), ["sk-canary"]);
     }
 
     #[test]

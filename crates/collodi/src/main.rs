@@ -4,10 +4,12 @@ mod assemble;
 mod cli;
 mod config;
 mod import;
+mod logs;
 mod manual;
 mod ops;
 mod output;
 mod profiles;
+mod redact;
 mod timeline;
 
 use std::process::ExitCode;
@@ -46,14 +48,15 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(USAGE, &error),
     };
-    if let Err(error) = assemble::start_logging(&config) {
-        return fail(USAGE, &error);
-    }
+    let logs = match logs::start(&config) {
+        Ok(logs) => logs,
+        Err(error) => return fail(USAGE, &error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &error.into()),
     };
-    match runtime.block_on(assemble::serve(config)) {
+    match runtime.block_on(assemble::serve(config, logs)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
     }

@@ -3,6 +3,7 @@
 //! - [`verdict`] is what a check is and what comes out of it; [`print`] shows it; [`target`] is a server under check.
 //! - [`check`] asks running servers; its parts are in [`checks`].
 //! - [`preflight`] proves binaries ([`candidate`]) on copies and looks for the [`legacy`] switch.
+//! - [`packet`] gathers what an escalation needs.
 //! - [`database`] takes, verifies and restores snapshots; [`process`] sees who uses them.
 
 mod candidate;
@@ -10,6 +11,7 @@ mod check;
 mod checks;
 mod database;
 mod legacy;
+mod packet;
 mod preflight;
 mod print;
 mod process;
@@ -38,6 +40,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
         let is_go = match matches.subcommand() {
             Some(("check", matches)) => check::run(matches, cancel).await?,
             Some(("rollout", matches)) => rollout::run(matches, cancel).await?,
+            Some(("packet", matches)) => {
+                let report = packet::run(matches, cancel).await?;
+                print::report(matches, &report);
+                report.is_go()
+            }
             Some(("preflight", matches)) => {
                 let place = Place::of(matches)?;
                 let report =
@@ -99,9 +106,9 @@ fn at_once() -> ! {
 #[cfg(test)]
 mod tests {
     use super::verdict::Check;
-    use super::{candidate, checks, database, legacy, preflight, rollout};
+    use super::{candidate, checks, database, legacy, packet, preflight, rollout};
 
-    const ALL: [Check; 26] = [
+    const ALL: [Check; 27] = [
         legacy::GONE,
         candidate::CANDIDATE,
         candidate::PREVIOUS,
@@ -128,6 +135,7 @@ mod tests {
         checks::CHAT_PROFILE,
         checks::CHAT_SWITCH,
         checks::CLEANED_UP,
+        packet::COMPLETE,
     ];
 
     #[test]

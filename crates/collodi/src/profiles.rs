@@ -2,7 +2,7 @@
 
 mod edit;
 mod legacy;
-mod place;
+pub(crate) mod place;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Read as _};

@@ -188,6 +188,12 @@ pub fn check_patch(patch: &Object, allow_local: bool, problems: &mut Vec<Problem
                 Some(Field { kind: Secret, .. }) => {
                     Some(Problem::new(path, "secrets do not belong in profiles").keyword("secret"))
                 }
+                Some(Field { kind: Url, .. })
+                    if value.as_str().is_some_and(url::has_credentials) =>
+                {
+                    let reason = "user and password do not belong in profiles";
+                    Some(Problem::new(path, reason).keyword("secret"))
+                }
                 Some(field) => coerce(field, value)
                     .and_then(|value| check_url(field, &value, allow_local))
                     .err()

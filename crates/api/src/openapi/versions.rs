@@ -53,12 +53,6 @@ pub(super) fn paths() -> Value {
                     (415, "", failure()), (500, "", failure()),
                 ]),
         },
-        "/api/chat/audit": {"get": operation("audit", "The log of all changes, the oldest first", &[
-                registry(), query("slug", "string", "Of this profile"), query("actor", "string", "By this actor"),
-                query("operation", "string", "create, update, delete, set_default, create_registry, update_registry, adopt or restore"),
-                limit(), query("after", "integer", "Changes after this one, from the link to the next page"),
-                query("format", "string", "`jsonl` for one JSON object a line"),
-            ], None, &[(200, "The page; `Link` names the next one", array("Change")), (400, "", failure())])},
     })
 }
 

@@ -85,6 +85,10 @@ async fn apply(app: &App, incoming: &Incoming, body: Body) -> Result<Response, F
     };
     let dry_run = query.is_on("dry_run");
     let applied = app.registry.apply_bundle(request, author, dry_run).await?;
+    let outcome = if dry_run { "rehearsed" } else { "committed" };
+    tracing::info!(
+        request_id = %incoming.request_id, steps = applied.steps.len(), revision = applied.to, outcome, "bundle"
+    );
     let revision = if dry_run { applied.from } else { applied.to };
     let tell = move || json!({"revision": revision, "steps": applied.steps});
     let told = tokio::task::spawn_blocking(tell).await.map_err(|_| Failure::internal())?;

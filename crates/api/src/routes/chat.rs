@@ -10,7 +10,6 @@ use collodi_profiles::json::Object;
 use collodi_profiles::profile::overrides::{Overrides, parse_overrides};
 use collodi_profiles::profile::resolve::Refusal;
 use collodi_profiles::profile::validate::too_much;
-use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +17,7 @@ use serde_json::Value;
 use super::json_value;
 use super::selection::{Selected, Wanted, select_profile};
 use crate::App;
+use crate::context::{About, Incoming};
 use crate::extract;
 use crate::problem::Failure;
 
@@ -50,7 +50,12 @@ pub(crate) fn is_chat(path: &str) -> bool {
     path.strip_prefix("/chat").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-pub(crate) async fn submit(app: &App, parts: &Parts, body: Body) -> Result<Response, Failure> {
+pub(crate) async fn submit(
+    app: &App,
+    incoming: &Incoming,
+    body: Body,
+) -> Result<Response, Failure> {
+    let Incoming { parts, request_id, .. } = incoming;
     if parts.method != Method::POST {
         return Err(Failure::method_not_allowed());
     }
@@ -98,9 +103,14 @@ pub(crate) async fn submit(app: &App, parts: &Parts, body: Body) -> Result<Respo
         runtime,
         step_mode: overrides.step_mode,
         retry_turn_id: given(body.retry_turn_id.as_deref()).map(str::to_owned),
+        request_id: request_id.as_str().to_owned(),
     };
+    let runtime = prompt.runtime.clone();
     let submitted = app.conversations.submit(&conv_id, prompt).await.map_err(refused)?;
-    Ok(answer(&conv_id, &idempotency_key, &submitted))
+    let mut response = answer(&conv_id, &idempotency_key, &submitted);
+    let outcome = submitted.status.as_str();
+    response.extensions_mut().insert(About::Turn { conv_id, runtime, outcome });
+    Ok(response)
 }
 
 fn given(text: Option<&str>) -> Option<&str> {
@@ -164,21 +174,20 @@ fn answer(conv_id: &str, key: &str, submitted: &Submitted) -> Response {
     body["session_id"] = submitted.session_id.as_str().into();
     let mut put = |key: &str, value: Value| body[key] = value;
     let mut status = StatusCode::OK;
-    let (word, ids) = match &submitted.status {
+    let ids = match &submitted.status {
         Status::Queued { position, depth } => {
             status = StatusCode::ACCEPTED;
             put("queue_position", (*position).into());
             put("queue_depth", (*depth).into());
-            ("queued", None)
+            None
         }
-        Status::Started(ids) => ("started", Some(ids)),
-        Status::Completed(ids) => ("completed", Some(ids)),
+        Status::Started(ids) | Status::Completed(ids) => Some(ids),
         Status::Failed(ids, reason) => {
             put("error", reason.as_str().into());
-            ("error", ids.as_ref())
+            ids.as_ref()
         }
     };
-    put("status", word.into());
+    put("status", submitted.status.as_str().into());
     if let Some(ids) = ids {
         put("turn_id", ids.turn_id.as_str().into());
         put("inference_id", ids.inference_id.as_str().into());

@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::write::{answer, author, empty, guard, mark, stamped};
+use super::write::{about, answer, author, empty, guard, mark, stamped};
 use super::{X_REGISTRY_VERSION, versions};
 use crate::App;
 use crate::access::Role;
@@ -311,8 +311,10 @@ async fn delete_profile(
     let guard = guard(parts, Some(query.expected_version()?));
     let dry_run = query.is_on("dry_run");
     let author = author(app, incoming, query.get("note").map(str::to_owned))?;
-    let written = app.registry.delete_profile(registry, slug, guard, author, dry_run).await?;
+    let deleted = app.registry.delete_profile(registry, slug.clone(), guard, author, dry_run);
+    let written = deleted.await?;
     let mut response = empty(StatusCode::NO_CONTENT);
+    response.extensions_mut().insert(about(&written, &slug, dry_run));
     response.headers_mut().insert(X_REGISTRY_VERSION, written.registry_version.into());
     Ok(mark(response, dry_run))
 }

@@ -26,7 +26,8 @@ fn get(method: &Method, body: &Bytes) -> Result<Response, Failure> {
 }
 
 /// The bodies of both endpoints.
-pub(crate) fn render(catalog: &Catalog) -> (Bytes, Bytes) {
+#[must_use]
+pub fn render(catalog: &Catalog) -> (Bytes, Bytes) {
     let middlewares: Vec<Value> = catalog
         .middlewares()
         .map(|definition| {

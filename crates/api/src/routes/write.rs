@@ -5,14 +5,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use collodi_profiles::profile::validate::{MAX_NOTE, too_much};
 use collodi_profiles::registry::{Guard, Written};
-use collodi_profiles::{Author, Error};
+use collodi_profiles::{Author, Error, ProfileSlug};
 use http::StatusCode;
 use http::header::{ETAG, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::{X_REGISTRY_VERSION, json};
 use crate::App;
-use crate::context::Incoming;
+use crate::context::{About, Incoming};
 use crate::extract;
 use crate::problem::Failure;
 
@@ -43,6 +43,19 @@ pub(super) fn guard(parts: &Parts, expected_version: Option<u64>) -> Guard {
     }
 }
 
+/// What the log says of a write.
+pub(super) fn about(written: &Written, slug: &ProfileSlug, dry_run: bool) -> About {
+    let version = written.stored.as_ref().map(|stored| stored.profile().metadata.version);
+    let outcome = if dry_run { "rehearsed" } else { "committed" };
+    About::Profile {
+        registry: written.registry.clone(),
+        slug: slug.clone(),
+        version,
+        registry_version: written.registry_version,
+        outcome,
+    }
+}
+
 /// The document that this write committed.
 pub(super) fn answer(
     status: StatusCode,
@@ -52,7 +65,9 @@ pub(super) fn answer(
     let stored = written.stored.as_ref().ok_or(Error::ProfileNotFound)?;
     let rendered = stored.rendered(&written.registry, written.is_default);
     let body = Some(rendered.document.clone());
-    Ok(mark(stamped(status, body, rendered.etag.clone(), written.registry_version), dry_run))
+    let mut response = stamped(status, body, rendered.etag.clone(), written.registry_version);
+    response.extensions_mut().insert(about(written, &stored.profile().slug, dry_run));
+    Ok(mark(response, dry_run))
 }
 
 /// Says that nothing was written.

@@ -53,6 +53,11 @@ async fn roles_may_do_what_they_are_for() {
         ("u", "GET", "/metrics", 403),
         ("e", "PATCH", AGENT, 200),
         ("e", "GET", "/metrics", 403),
+        ("u", "POST", "/api/chat/bundle", 403),
+        ("e", "GET", "/api/ops/logs", 403),
+        ("e", "GET", "/api/ops/config", 403),
+        ("o", "GET", "/api/ops/logs", 200),
+        ("o", "GET", "/api/ops/config", 200),
         ("o", "GET", "/metrics", 200),
         ("o", "DELETE", AGENT, 204),
     ] {

@@ -50,6 +50,7 @@ impl Conversation {
                 state.as_str()
             }
         };
+        self.log(&running, word);
         self.shared.counts.turns_ended.get_or_create(&[("outcome", word)]).inc();
         self.push_record();
         self.context = Some(std::mem::take(&mut running.blocks));
@@ -181,11 +182,21 @@ impl Conversation {
         self.publish_log(&format!("warn-{}", running.ids.turn_id), "warn", message, &fields);
     }
 
+    /// One line for each run, with what it ran under.
+    fn log(&self, running: &Running, outcome: &str) {
+        let Running { ids, runtime, request_id, turn, .. } = running;
+        tracing::info!(
+            request_id, conv_id = %self.record.conv_id, turn_id = %ids.turn_id, inference_id = %ids.inference_id,
+            registry = %runtime.registry, slug = %runtime.slug, version = runtime.version,
+            fingerprint = runtime.fingerprint, outcome, took_ms = turn.ended_at_ms - turn.started_at_ms, "run ended"
+        );
+    }
+
     /// A failed run reaches the user (decision 26).
     fn report(&mut self, running: &Running, error: &ModelError) {
-        let ids = &running.ids;
+        let Running { ids, request_id, .. } = running;
         tracing::warn!(
-            conv_id = %self.record.conv_id, turn_id = %ids.turn_id, inference_id = %ids.inference_id,
+            request_id, conv_id = %self.record.conv_id, turn_id = %ids.turn_id, inference_id = %ids.inference_id,
             code = error.code, %error, "run failed"
         );
         let fields = json!({"code": error.code, "retryable": error.retryable, "inference_id": ids.inference_id});

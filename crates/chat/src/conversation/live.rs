@@ -29,6 +29,7 @@ use crate::turn::{Block, Blocks, Kind, Layout, keys};
 pub(super) struct Running {
     pub(super) ids: TurnIds,
     pub(super) key: String,
+    pub(super) request_id: String,
     pub(super) runtime: Arc<EffectiveProfile>,
     /// Whether it pauses; the debug API can turn that off meanwhile.
     pub(super) step_mode: bool,
@@ -70,6 +71,7 @@ impl Running {
             data: turn.data.clone(),
             ids,
             key: prompt.idempotency_key,
+            request_id: prompt.request_id,
             runtime: prompt.runtime,
             step_mode,
             progress,

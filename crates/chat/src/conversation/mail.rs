@@ -25,6 +25,8 @@ pub struct Prompt {
     pub step_mode: Option<bool>,
     /// The newest turn, when this prompt takes its place (decision 26).
     pub retry_turn_id: Option<String>,
+    /// The request that brought it, for the log.
+    pub request_id: String,
 }
 
 /// What an answer says of the runtime (decision 18).
@@ -60,6 +62,19 @@ pub struct Submitted {
     pub runtime: RuntimeSummary,
     /// Its state.
     pub status: Status,
+}
+
+impl Status {
+    /// The contract's word.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Queued { .. } => "queued",
+            Self::Started(_) => "started",
+            Self::Completed(_) => "completed",
+            Self::Failed(..) => "error",
+        }
+    }
 }
 
 /// The state of a prompt.

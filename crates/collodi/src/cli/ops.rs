@@ -8,7 +8,7 @@ pub(super) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([preflight(), snapshot(), verify(), restore(), undo_restore()])
-        .subcommands([check(), rollout()])
+        .subcommands([check(), rollout(), packet()])
 }
 
 fn check() -> Command {
@@ -76,6 +76,31 @@ const ROLLOUT_EXAMPLES: &str = "Example:
 
 {restore} becomes the command that restores the snapshot of this rollout, {snapshot} its folder. A rollback command
 without {restore} must leave the server stopped: the restore comes after it.";
+
+fn packet() -> Command {
+    Command::new("packet")
+        .about("Gathers what an escalation needs into one archive, without secrets; also when the server is down")
+        .after_long_help(PACKET_EXAMPLES)
+        .args(target())
+        .arg(path("profile", "SLUG", "The affected profile").required(true))
+        .arg(path("registry", "SLUG", "Its registry [default: default]"))
+        .arg(path("to", "PATH", "The archive (.tar.gz), or a folder for it").required(true))
+        .arg(path("request", "FILE", "The failing request: {method, path, headers, body} is sent once more, anything else is taken as it is"))
+        .arg(
+            Arg::new("no-check")
+                .long("no-check")
+                .action(ArgAction::SetTrue)
+                .help("Without the checks, which make and delete profiles and send short prompts"),
+        )
+        .args(place())
+        .arg(path("log-file", "FILE", "The server's log, for when it does not answer"))
+        .arg(output())
+}
+
+const PACKET_EXAMPLES: &str = "Example:
+  collodi ops packet --target http://127.0.0.1:8080 --profile analyst --request failing.json --to .
+
+With a database (--data-dir or --profile-registry-db) and --log-file it also works when the server is down.";
 
 fn snapshot() -> Command {
     Command::new("snapshot")

@@ -1,7 +1,7 @@
 //! Where profiles are: a server, over its API, or a database, which servers may be using at the same time. Both answer
 //! in the words of the API.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -22,23 +22,23 @@ use serde_json::{Value, json};
 use crate::ops::target::{Answer, Target};
 
 /// A server, or a database.
-pub(super) enum Place {
+pub(crate) enum Place {
     Server(Target),
     Database(Registry),
 }
 
 /// A file to be made true, or to be compared.
-pub(super) struct Apply {
-    pub(super) text: String,
-    pub(super) only_add: bool,
-    pub(super) prune: bool,
-    pub(super) expected_revision: Option<u64>,
-    pub(super) note: String,
-    pub(super) dry_run: bool,
+pub(crate) struct Apply {
+    pub(crate) text: String,
+    pub(crate) only_add: bool,
+    pub(crate) prune: bool,
+    pub(crate) expected_revision: Option<u64>,
+    pub(crate) note: String,
+    pub(crate) dry_run: bool,
 }
 
 /// The catalog that files and databases are judged by.
-pub(super) fn catalog(matches: &ArgMatches) -> Result<Arc<Catalog>> {
+pub(crate) fn catalog(matches: &ArgMatches) -> Result<Arc<Catalog>> {
     let mut catalog = collodi_tools::catalog().map_err(|e| anyhow!("build the catalog: {e}"))?;
     if matches.get_flag("allow-local-providers") {
         catalog.allow_local_providers();
@@ -46,8 +46,15 @@ pub(super) fn catalog(matches: &ArgMatches) -> Result<Arc<Catalog>> {
     Ok(Arc::new(catalog))
 }
 
+/// The file of `--profile-registry-db`, or the one in `--data-dir`.
+pub(crate) fn database_path(matches: &ArgMatches) -> Option<PathBuf> {
+    let text = |name: &str| matches.get_one::<String>(name).map(PathBuf::from);
+    text("profile-registry-db")
+        .or_else(|| text("data-dir").map(|folder| folder.join("profiles.db")))
+}
+
 /// The registry of `--registry`.
-pub(super) fn registry(matches: &ArgMatches) -> Result<RegistrySlug> {
+pub(crate) fn registry(matches: &ArgMatches) -> Result<RegistrySlug> {
     let slug = matches.get_one::<String>("registry").map_or("default", String::as_str);
     RegistrySlug::parse(slug).map_err(|e| anyhow!("--registry {slug}: {e}"))
 }
@@ -57,7 +64,7 @@ impl Place {
     ///
     /// # Errors
     /// Several of them; a database that is missing, foreign or in need of a migration.
-    pub(super) fn open(matches: &ArgMatches, writes: bool) -> Result<Self> {
+    pub(crate) fn open(matches: &ArgMatches, writes: bool) -> Result<Self> {
         let text = |name: &str| matches.get_one::<String>(name).cloned();
         let typed = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
         if let Some(url) = text("target") {
@@ -67,15 +74,20 @@ impl Place {
             let token = text("token").filter(|token| !token.is_empty());
             return Ok(Self::Server(Target::new(&url, token)?.with_documents()));
         }
-        let folder = text("data-dir").unwrap_or_else(|| "./data".into());
-        let path = text("profile-registry-db")
-            .map_or_else(|| Path::new(&folder).join("profiles.db"), Into::into);
-        let catalog = catalog(matches)?;
+        let path = database_path(matches).unwrap_or_else(|| "./data/profiles.db".into());
+        Self::database(&path, catalog(matches)?, writes)
+    }
+
+    /// A database of ours.
+    ///
+    /// # Errors
+    /// One that is missing, foreign or in need of a migration.
+    pub(crate) fn database(path: &Path, catalog: Arc<Catalog>, writes: bool) -> Result<Self> {
         // Servers create, migrate and adopt databases; this only works on what is there.
-        let mut store = SqliteProfiles::open_existing(&path)?;
+        let mut store = SqliteProfiles::open_existing(path)?;
         if writes {
             drop(store);
-            store = SqliteProfiles::open(&path, &catalog, crate::assemble::now_ms())?;
+            store = SqliteProfiles::open(path, &catalog, crate::assemble::now_ms())?;
         }
         let options = Options {
             catalog,
@@ -88,7 +100,7 @@ impl Place {
     }
 
     /// The list of the API.
-    pub(super) async fn list(&self, of: &RegistrySlug) -> Result<Value> {
+    pub(crate) async fn list(&self, of: &RegistrySlug) -> Result<Value> {
         match self {
             Self::Server(server) => {
                 told(server.get(&format!("/api/chat/profiles?registry={of}")).await?)
@@ -102,7 +114,7 @@ impl Place {
     }
 
     /// A profile, now or at one of its versions.
-    pub(super) async fn document(
+    pub(crate) async fn document(
         &self,
         of: &RegistrySlug,
         slug: &ProfileSlug,
@@ -125,7 +137,7 @@ impl Place {
     }
 
     /// Changes of a profile, the newest first.
-    pub(super) async fn history(
+    pub(crate) async fn history(
         &self,
         of: &RegistrySlug,
         slug: &ProfileSlug,
@@ -150,7 +162,7 @@ impl Place {
     }
 
     /// What changed between two versions.
-    pub(super) async fn diff(
+    pub(crate) async fn diff(
         &self,
         of: &RegistrySlug,
         slug: &ProfileSlug,
@@ -176,7 +188,7 @@ impl Place {
     }
 
     /// Makes a profile again what it was, if it is at the expected version; the version that it has since.
-    pub(super) async fn restore(
+    pub(crate) async fn restore(
         &self,
         of: &RegistrySlug,
         slug: &ProfileSlug,
@@ -204,7 +216,7 @@ impl Place {
     }
 
     /// Changes a profile as a whole, if it is at the expected version; the version that it has since.
-    pub(super) async fn update(
+    pub(crate) async fn update(
         &self,
         of: &RegistrySlug,
         slug: &ProfileSlug,
@@ -248,7 +260,7 @@ impl Place {
     }
 
     /// Everything, or one registry, as YAML.
-    pub(super) async fn export(&self, only: Option<&RegistrySlug>) -> Result<String> {
+    pub(crate) async fn export(&self, only: Option<&RegistrySlug>) -> Result<String> {
         match self {
             Self::Server(server) => {
                 let query = only.map_or_else(String::new, |slug| format!("?registry={slug}"));
@@ -259,7 +271,7 @@ impl Place {
     }
 
     /// Compares with a file, or makes it true: `{revision, steps}` of the API.
-    pub(super) async fn apply(&self, of: &RegistrySlug, apply: Apply) -> Result<Value> {
+    pub(crate) async fn apply(&self, of: &RegistrySlug, apply: Apply) -> Result<Value> {
         let Apply { text, only_add, prune, expected_revision, note, dry_run } = apply;
         match self {
             Self::Server(server) => {

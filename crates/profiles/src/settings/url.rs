@@ -43,6 +43,13 @@ pub fn check_provider_url(url: &str) -> Result<(), String> {
     if numeric { Err(format!("disallowed IP address \"{host}\"")) } else { Ok(()) }
 }
 
+/// Whether an address holds a user or a password (decision 15).
+#[must_use]
+pub fn has_credentials(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#', '\\']).next().is_some_and(|authority| authority.contains('@'))
+}
+
 /// The rule for an address that a provider's name resolved to.
 ///
 /// # Errors
@@ -80,6 +87,20 @@ pub fn check_provider_address(address: IpAddr) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_with_credentials_are_told() {
+        for (url, told) in [
+            ("https://u:p@h/v1", true),
+            ("https://token@h", true),
+            ("u:p@h", true),
+            ("https://h/v1/@x", false),
+            ("https://h?mail=a@b", false),
+            ("", false),
+        ] {
+            assert_eq!(has_credentials(url), told, "{url}");
+        }
+    }
 
     #[test]
     fn inf_7_provider_urls_of_profiles_are_never_local() {

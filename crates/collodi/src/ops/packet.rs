@@ -1,0 +1,356 @@
+//! `collodi ops packet`: line 20, one archive for whoever helps. A list of parts, each of which gives a file or says why
+//! not; a part that fails never fails the packet. Everything in it has passed the redactor.
+//!
+//! To add a part: a line in [`live`] or [`offline`], and one in the table of docs/operating.md.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ArgMatches;
+use collodi_profiles::{ProfileSlug, RegistrySlug};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::check::{Options, check, targets};
+use super::target::{Answer, Target};
+use super::verdict::{Check, Exchange, Finding, Report};
+use crate::profiles::place::{self, Place};
+use crate::redact::Redactor;
+
+/// Versions of the profile whose documents are in it, the newest.
+const VERSIONS: usize = 10;
+/// Changes of the profile that are listed.
+const CHANGES: usize = 100;
+/// Of a log file, so much of its end.
+const LOG_BYTES: usize = 4 * 1024 * 1024;
+
+pub(crate) const COMPLETE: Check = Check {
+    code: "packet.complete",
+    line: 20,
+    proves: "One archive holds what an escalation needs, without secrets",
+    how: "Exchange, schemas, profile with its history, release, configuration, logs and checks, each redacted",
+    hint: "The archive is there; its README says what is missing and why.",
+};
+
+/// What has been gathered.
+struct Packet {
+    redactor: Redactor,
+    files: Vec<(String, Vec<u8>)>,
+    missing: Vec<(String, String)>,
+}
+
+impl Packet {
+    fn json(&mut self, name: &str, value: Result<Value>) {
+        match value {
+            Ok(mut value) => {
+                self.redactor.json(&mut value);
+                self.files.push((name.to_owned(), format!("{value:#}\n").into_bytes()));
+            }
+            Err(error) => self.lacks(name, &error),
+        }
+    }
+
+    fn text(&mut self, name: &str, text: Result<String>) {
+        match text {
+            Ok(text) => {
+                let clean = self.redactor.text(&text).into_owned();
+                self.files.push((name.to_owned(), clean.into_bytes()));
+            }
+            Err(error) => self.lacks(name, &error),
+        }
+    }
+
+    /// One JSON object a line.
+    fn lines(&mut self, name: &str, lines: Result<Value>) {
+        let clean = |mut line: Value| {
+            self.redactor.json(&mut line);
+            format!("{line}\n")
+        };
+        match lines {
+            Ok(Value::Array(lines)) => {
+                let text: String = lines.into_iter().map(clean).collect::<Vec<_>>().concat();
+                self.files.push((name.to_owned(), text.into_bytes()));
+            }
+            Ok(_) => self.lacks(name, &anyhow::anyhow!("the answer is no list")),
+            Err(error) => self.lacks(name, &error),
+        }
+    }
+
+    fn lacks(&mut self, name: &str, error: &anyhow::Error) {
+        let reason = self.redactor.text(&format!("{error:#}")).into_owned();
+        self.missing.push((name.to_owned(), reason));
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.files.iter().any(|(file, _)| file == name)
+    }
+
+    /// What is in it, and what is not.
+    fn readme(&self, subject: &str) -> String {
+        let row = |(name, text): &(String, String)| format!("- `{name}`: {text}\n");
+        let size =
+            |(name, bytes): &(String, Vec<u8>)| format!("- `{name}` ({} bytes)\n", bytes.len());
+        let files: Vec<String> = self.files.iter().map(size).collect();
+        let files = files.concat();
+        let missing: Vec<String> = self.missing.iter().map(row).collect();
+        let missing = if missing.is_empty() { "Nothing.\n".to_owned() } else { missing.concat() };
+        format!(
+            "# Escalation packet\n\n{subject}\nMade by collodi {} at {} (Unix milliseconds). Secrets are masked as `***`.\n\n\
+             ## What is in it\n\n{files}\n## What is missing\n\n{missing}",
+            env!("CARGO_PKG_VERSION"),
+            crate::assemble::now_ms(),
+        )
+    }
+}
+
+/// Gathers, and writes the archive. It is a go when nothing that line 20 names is missing.
+///
+/// # Errors
+/// A wrong command line, a request that cannot be read, an archive that cannot be written.
+pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Result<Report> {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let mut all = targets(matches)?;
+    let (Some(target), true) = (all.pop(), all.is_empty()) else {
+        bail!("a packet is of one --target");
+    };
+    let slug = ProfileSlug::parse(&text("profile").context("give --profile SLUG")?)?;
+    let of = RegistrySlug::parse(&text("registry").unwrap_or_else(|| "default".into()))?;
+    let name = format!("collodi-packet-{slug}-{}", crate::assemble::now_ms());
+    let path = archive_path(&text("to").context("give --to PATH")?, &name)?;
+    let request = text("request").map(|file| Given::read(Path::new(&file))).transpose()?;
+
+    let mut packet = Packet {
+        redactor: Redactor::of_environment(text("token")),
+        files: Vec::new(),
+        missing: Vec::new(),
+    };
+    let answers = target.get("/healthz").await.or(target.get("/api/chat/profiles").await);
+    target.exchanges();
+    let mut subject = format!("Profile `{of}/{slug}` of {}.", target.url());
+    if let Err(error) = &answers {
+        subject = format!("{subject} The server did not answer: {error:#}.");
+        offline(&mut packet, matches, &of, &slug).await;
+        let given = request.map(|request| request.recorded(None));
+        exchange(&mut packet, given, &[]);
+    } else {
+        let given = match request {
+            Some(request) => Some(request.ask(&target).await),
+            None => None,
+        };
+        let failing = if matches.get_flag("no-check") {
+            Vec::new()
+        } else {
+            checked(&mut packet, &target, cancel).await
+        };
+        exchange(&mut packet, given, &failing);
+        live(&mut packet, &target, &of, &slug).await;
+    }
+    let needed =
+        ["exchange.json", "schemas/middlewares.json", "profile/document.json", "logs.jsonl"];
+    let lacking: Vec<&str> = needed.into_iter().filter(|name| !packet.has(name)).collect();
+    let readme = packet.readme(&packet.redactor.text(&subject));
+    packet.files.insert(0, ("README.md".into(), readme.into_bytes()));
+    write(&path, &name, &packet.files).with_context(|| format!("write {}", path.display()))?;
+    let evidence = format!("{} with {} files", path.display(), packet.files.len());
+    let finding = if lacking.is_empty() {
+        COMPLETE.pass(evidence)
+    } else {
+        let why = packet.missing.iter().filter(|(name, _)| lacking.contains(&name.as_str()));
+        let why: Vec<String> = why.map(|(name, reason)| format!("{name}: {reason}")).collect();
+        COMPLETE.fail(format!("{evidence}, without {}", why.join("; ")))
+    };
+    Ok(finding.of(target.url()).into())
+}
+
+/// A file, or a new one in a folder.
+fn archive_path(to: &str, name: &str) -> Result<PathBuf> {
+    let path = Path::new(to);
+    let path = if path.is_dir() { path.join(format!("{name}.tar.gz")) } else { path.to_owned() };
+    if path.exists() {
+        bail!("{} is there already", path.display());
+    }
+    Ok(path)
+}
+
+/// What failed: the request that was given, else what the checks saw.
+fn exchange(packet: &mut Packet, given: Option<Value>, failing: &[Exchange]) {
+    let value = match given {
+        Some(given) => Ok(given),
+        None if !failing.is_empty() => Ok(json!(failing)),
+        None => Ok(json!({"note": "no --request was given, and no check failed"})),
+    };
+    packet.json("exchange.json", value);
+}
+
+/// Lines 6 to 16; the exchanges of those that failed.
+async fn checked(packet: &mut Packet, target: &Target, cancel: CancellationToken) -> Vec<Exchange> {
+    let options = Options { expected: None, cancel };
+    let report = check(std::slice::from_ref(target), &options).await;
+    packet.json("check.json", Ok(report.json()));
+    let failed = report.findings.into_iter().filter(Finding::is_no_go);
+    failed.flat_map(|finding| finding.exchanges).collect()
+}
+
+/// What a running server says.
+async fn live(packet: &mut Packet, target: &Target, of: &RegistrySlug, slug: &ProfileSlug) {
+    let asked = |path: String| async move { told(target.get(&path).await?) };
+    for (name, path) in [
+        ("schemas/middlewares.json", "/api/chat/schemas/middlewares"),
+        ("schemas/extensions.json", "/api/chat/schemas/extensions"),
+        ("release.json", "/api/chat/release"),
+        ("ready.json", "/readyz"),
+        ("config.json", "/api/ops/config"),
+    ] {
+        packet.json(name, asked(path.into()).await);
+    }
+    let profile = format!("/api/chat/profiles/{slug}");
+    packet.json("profile/document.json", asked(format!("{profile}?registry={of}")).await);
+    let changes = asked(format!("{profile}/versions?registry={of}&limit={CHANGES}")).await;
+    let newest = changes.as_ref().map(versions).unwrap_or_default();
+    packet.json("profile/history.json", changes);
+    for version in newest {
+        let path = format!("{profile}/versions/{version}?registry={of}");
+        packet.json(&format!("profile/version-{version}.json"), asked(path).await);
+    }
+    let metrics = target.get("/metrics").await.and_then(ok).map(|answer| answer.text);
+    packet.text("metrics.txt", metrics);
+    // Last, so that what was asked just now is in it.
+    packet.lines("logs.jsonl", asked("/api/ops/logs?limit=10000".into()).await);
+    let of_profile = asked(format!("/api/ops/logs?limit=10000&registry={of}&slug={slug}")).await;
+    packet.lines("logs-of-profile.jsonl", of_profile);
+}
+
+/// What the files of a server say that does not answer.
+async fn offline(packet: &mut Packet, matches: &ArgMatches, of: &RegistrySlug, slug: &ProfileSlug) {
+    let catalog = collodi_tools::catalog().map_err(|e| anyhow::anyhow!("build the catalog: {e}"));
+    let schemas = catalog.as_ref().map(collodi_api::routes::schemas::render);
+    for (at, name) in ["schemas/middlewares.json", "schemas/extensions.json"].iter().enumerate() {
+        let text = schemas.as_ref().map(|(middlewares, extensions)| [middlewares, extensions][at]);
+        let value = text
+            .map_err(|e| anyhow::anyhow!("{e}"))
+            .and_then(|text| Ok(serde_json::from_slice(text)?));
+        packet.json(name, value);
+    }
+    packet.json("release.json", Ok(json!(crate::assemble::release())));
+    let database = match catalog {
+        Ok(catalog) => place::database_path(matches)
+            .context(
+                "the server does not answer; give --data-dir DIR or --profile-registry-db FILE",
+            )
+            .and_then(|path| Place::database(&path, catalog.into(), false)),
+        Err(error) => Err(error),
+    };
+    match database {
+        Ok(place) => {
+            packet.json("profile/document.json", place.document(of, slug, None).await);
+            let changes = place.history(of, slug, CHANGES).await.map(Value::Array);
+            let newest = changes.as_ref().map(versions).unwrap_or_default();
+            packet.json("profile/history.json", changes);
+            for version in newest {
+                let document = place.document(of, slug, Some(version)).await;
+                packet.json(&format!("profile/version-{version}.json"), document);
+            }
+        }
+        Err(error) => packet.lacks("profile/document.json", &error),
+    }
+    let log = matches.get_one::<String>("log-file").map(Path::new);
+    let log = log.context("the server does not answer; give --log-file FILE");
+    packet.text("logs.jsonl", log.and_then(tail));
+}
+
+/// The newest versions that have a document.
+fn versions(changes: &Value) -> Vec<u64> {
+    let changes = changes.as_array().map(Vec::as_slice).unwrap_or_default();
+    let with_document = changes.iter().filter(|change| change["content_hash"] != "");
+    with_document.filter_map(|change| change["version"].as_u64()).take(VERSIONS).collect()
+}
+
+fn tail(path: &Path) -> Result<String> {
+    let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let from = text.len().saturating_sub(LOG_BYTES);
+    Ok(String::from_utf8_lossy(&text[from..]).into_owned())
+}
+
+fn ok(answer: Answer) -> Result<Answer> {
+    if !(200..300).contains(&answer.status) {
+        bail!("{}", answer.shown());
+    }
+    Ok(answer)
+}
+
+fn told(answer: Answer) -> Result<Value> {
+    Ok(serde_json::from_str(&ok(answer)?.text)?)
+}
+
+/// `--request FILE`: `{method, path, headers, body}`, which is sent once; with `response` it is taken as it is, and so is
+/// anything that is no JSON.
+enum Given {
+    Request { method: Method, path: String, cookie: Option<String>, document: Value },
+    Recorded(Value),
+}
+
+impl Given {
+    fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let Ok(document @ Value::Object(_)) = serde_json::from_str(&text) else {
+            return Ok(Self::Recorded(json!({"recorded": text})));
+        };
+        let (Some(path), None) = (document["path"].as_str(), document.get("response")) else {
+            return Ok(Self::Recorded(document));
+        };
+        let path = path.to_owned();
+        let method = document["method"].as_str().unwrap_or("GET").parse().context("method")?;
+        let headers = document["headers"].as_object().into_iter().flatten();
+        let cookie = headers.clone().find(|(name, _)| name.eq_ignore_ascii_case("cookie"));
+        let cookie = cookie.and_then(|(_, value)| value.as_str()).map(str::to_owned);
+        Ok(Self::Request { method, path, cookie, document })
+    }
+
+    /// Sends it, and records what comes.
+    async fn ask(self, target: &Target) -> Value {
+        let Self::Request { method, path, cookie, document } = &self else {
+            return self.recorded(None);
+        };
+        let body = Some(&document["body"]).filter(|body| !body.is_null());
+        let sent = target.send(method.clone(), path, body, cookie.as_deref()).await;
+        let exchange = target.exchanges().pop();
+        let response = match sent {
+            Ok(_) => json!(exchange),
+            Err(error) => json!({"error": format!("{error:#}")}),
+        };
+        self.recorded(Some(response))
+    }
+
+    fn recorded(self, response: Option<Value>) -> Value {
+        match self {
+            Self::Recorded(document) => document,
+            Self::Request { document, .. } => json!({
+                "request": document,
+                "response": response.unwrap_or_else(|| json!({"error": "not sent: the server does not answer"})),
+            }),
+        }
+    }
+}
+
+/// A new file that only its owner may read.
+fn write(path: &Path, folder: &str, files: &[(String, Vec<u8>)]) -> Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
+    let seconds = u64::try_from(crate::assemble::now_ms() / 1000).unwrap_or(0);
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(u64::try_from(bytes.len())?);
+        header.set_mode(0o600);
+        header.set_mtime(seconds);
+        archive.append_data(&mut header, format!("{folder}/{name}"), bytes.as_slice())?;
+    }
+    let mut file = archive.into_inner()?.finish()?;
+    file.flush()?;
+    Ok(file.sync_all()?)
+}
