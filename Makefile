@@ -12,7 +12,7 @@ run: .tools
 	exec ./target/release/collodi serve $(ARGS)
 
 # Everything that has to hold before a change lands.
-test: .tools check bench-check
+test: .tools .faketime check bench-check
 	./scripts/test
 
 # Form: formatting, lints, the direction of dependencies.
@@ -22,7 +22,7 @@ check: .tools
 	./scripts/check-deps
 
 # The whole fault campaign: kills, full disks, broken files, two servers on one registry (at most six minutes).
-faults: .tools
+faults: .tools .faketime
 	COLLODI_FAULTS=full $(CARGO) test --release --package collodi --test faults -- --nocapture --test-threads=1
 
 # Ratios against limits and peers on this machine; takes some minutes and wants the machine to itself.
@@ -38,9 +38,12 @@ bench-check: .tools .valgrind
 fmt:
 	$(CARGO) fmt --all
 
-.PHONY: .tools .valgrind
+.PHONY: .tools .valgrind .faketime
 .tools:
 	@./scripts/require cargo cc
 
 .valgrind:
 	@./scripts/require valgrind
+
+.faketime:
+	@./scripts/require faketime

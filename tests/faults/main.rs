@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 #![expect(clippy::print_stderr, reason = "seeds and measurements are for the person who runs this")]
 
+mod clock;
 mod damage;
 mod descriptors;
 mod disk_full;

@@ -38,6 +38,7 @@ pub(crate) fn is_root() -> bool {
 pub(crate) struct Launch {
     program: PathBuf,
     args: Vec<String>,
+    envs: Vec<(String, String)>,
     as_nobody: bool,
 }
 
@@ -47,6 +48,7 @@ impl Launch {
         let launch = Self {
             program: env!("CARGO_BIN_EXE_collodi").into(),
             args: vec!["serve".into(), "--addr".into(), "127.0.0.1:0".into()],
+            envs: Vec::new(),
             as_nobody: false,
         };
         launch.arg("--data-dir").arg(data.to_str().unwrap())
@@ -54,6 +56,11 @@ impl Launch {
 
     pub(crate) fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.envs.push((name.into(), value.into()));
         self
     }
 
@@ -92,6 +99,7 @@ impl Launch {
     pub(crate) fn spawn(self) -> Starting {
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear().env("PATH", "/usr/bin:/bin");
+        command.envs(self.envs);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         if self.as_nobody {
             command.uid(NOBODY).gid(NOBODY).current_dir("/");

@@ -38,12 +38,12 @@ pub(crate) fn timeline(client: &mut Client, conv_id: &str) -> Vec<Value> {
     snapshot(client, conv_id)["entities"].as_array().cloned().unwrap_or_default()
 }
 
-fn version(client: &mut Client, conv_id: &str) -> u64 {
+pub(crate) fn version(client: &mut Client, conv_id: &str) -> u64 {
     snapshot(client, conv_id)["version"].as_str().unwrap_or("0").parse().unwrap()
 }
 
 /// Every frame number that the debug API still holds.
-fn numbers(client: &mut Client, conv_id: &str) -> Vec<u64> {
+pub(crate) fn numbers(client: &mut Client, conv_id: &str) -> Vec<u64> {
     let held = client.get(&format!("/api/debug/events/{conv_id}?limit=5000")).unwrap().json();
     let items = held["items"].as_array().cloned().unwrap_or_default();
     items.iter().map(|item| item["seq"].as_u64().unwrap()).collect()
@@ -86,6 +86,11 @@ pub(crate) fn answered(client: &mut Client, conv_id: &str, text: &str) {
         let entities = timeline(client, conv_id);
         answer_with(&entities, text).filter(|e| e["props"]["streaming"] == false).map(|_| ())
     });
+    until_idle(client, conv_id);
+}
+
+/// Nothing runs.
+pub(crate) fn until_idle(client: &mut Client, conv_id: &str) {
     until(PATIENCE, "the end of the turn", || {
         let body = client.get(&format!("/api/debug/conversations/{conv_id}")).unwrap().json();
         (body["active_request_key"] == "").then_some(())

@@ -2,11 +2,11 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::command::{Said, collodi};
+use crate::command::{Said, bare, collodi, said};
 use crate::fake;
 use crate::preflight::{place, quiet};
 
@@ -60,6 +60,10 @@ impl Machine {
     }
 
     fn rollout(&self, deploy: &str, rollback: &str, more: &[&str]) -> Said {
+        said(self.command(deploy, rollback).args(more))
+    }
+
+    fn command(&self, deploy: &str, rollback: &str) -> Command {
         let (target, report) = (format!("http://{}", self.address), self.path("report"));
         let arguments = [
             "ops",
@@ -79,7 +83,9 @@ impl Machine {
             "--output",
             "json",
         ];
-        collodi(&[&arguments, more].concat())
+        let mut command = bare();
+        command.args(arguments);
+        command
     }
 
     fn check(&self) -> Said {
@@ -220,6 +226,52 @@ fn a_way_back_that_fails_is_said_loudly() {
     // The old server still runs, so that nothing was restored under it.
     assert_eq!(report["failed_lines"], json!([5, 17, 18]));
     assert_eq!(machine.replaced(), 0);
+}
+
+#[test]
+fn a_deploy_that_does_not_end_is_stopped_and_taken_back() {
+    let _quiet = quiet();
+    let machine = Machine::new();
+    let ours = machine.start(&fake::ours());
+    sh(&ours);
+    let rollback = format!("{} && {{restore}} && {ours}", machine.stop());
+    let deploy = "DEPLOY_API_KEY=canary-deploy-1; sleep 600";
+    let said = machine.rollout(deploy, &rollback, &["--command-deadline", "10s"]);
+    let report = said.json();
+    assert_eq!((said.code, &report["failed_lines"]), (Some(1), &json!([5])), "{report:#}");
+    assert!(report["outcome"].as_str().unwrap().starts_with("NO-GO: rolled back"), "{report:#}");
+    assert!(report.to_string().contains("stopped, no end within 10 s"), "{report:#}");
+    let text = std::fs::read_to_string(machine.path("report/report.md")).unwrap();
+    assert!(!format!("{said:?}{text}").contains("canary-deploy-1"), "{text}");
+    assert!(said.err.contains("deploying (0 s)"), "what takes long is told: {}", said.err);
+}
+
+#[test]
+fn a_rollout_that_is_interrupted_goes_back() {
+    let _quiet = quiet();
+    let machine = Machine::new();
+    let ours = machine.start(&fake::ours());
+    sh(&ours);
+    let begun = machine.path("begun");
+    let rollback = format!("{} && {{restore}} && {ours}", machine.stop());
+    let deploy = format!("touch {}; sleep 600", begun.display());
+    let mut command = machine.command(&deploy, &rollback);
+    let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while !begun.exists() {
+        let ended = running.try_wait().unwrap();
+        assert!(
+            ended.is_none() && std::time::Instant::now() < deadline,
+            "the deploy did not begin"
+        );
+        std::thread::yield_now();
+    }
+    sh(&format!("kill -s TERM {}", running.id()));
+    let output = running.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(report["outcome"].as_str().unwrap().starts_with("NO-GO: rolled back"), "{report:#}");
+    assert!(report.to_string().contains("interrupted"), "{report:#}");
 }
 
 #[test]

@@ -98,7 +98,8 @@ fn closed(mut entity: Entity, text: &str) -> Entity {
 
 fn finish(turn: &mut TurnRecord, blocks: &Blocks, now_ms: i64) {
     turn.state = TurnState::Interrupted;
-    turn.ended_at_ms = now_ms;
+    // The clock may have gone back.
+    turn.ended_at_ms = now_ms.max(turn.started_at_ms);
     turn.layout = Layout::of(blocks);
     turn.metadata.insert(keys::STOP_REASON.into(), "interrupted".into());
 }

@@ -3,6 +3,7 @@
 //! - [`verdict`] is what a check is and what comes out of it; [`print`] shows it; [`target`] is a server under check.
 //! - [`check`] asks running servers; its parts are in [`checks`].
 //! - [`preflight`] proves binaries ([`candidate`]) on copies and looks for the [`legacy`] switch.
+//! - [`session`] is the person at the terminal, [`shell`] runs that person's commands.
 //! - [`packet`] gathers what an escalation needs.
 //! - [`database`] takes, verifies and restores snapshots; [`process`] sees who uses them.
 
@@ -16,6 +17,8 @@ mod preflight;
 mod print;
 mod process;
 mod rollout;
+mod session;
+mod shell;
 pub(crate) mod target;
 mod verdict;
 
@@ -24,9 +27,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::ArgMatches;
-use tokio_util::sync::CancellationToken;
 
 use database::Place;
+use session::Session;
 
 /// Runs a command; 0 is go, 1 is no-go.
 ///
@@ -35,20 +38,19 @@ use database::Place;
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let cancel = CancellationToken::new();
-        interrupt(&cancel)?;
+        let session = Session::start(matches.subcommand_name().unwrap_or_default())?;
         let is_go = match matches.subcommand() {
-            Some(("check", matches)) => check::run(matches, cancel).await?,
-            Some(("rollout", matches)) => rollout::run(matches, cancel).await?,
+            Some(("check", matches)) => check::run(matches, session).await?,
+            Some(("rollout", matches)) => rollout::run(matches, session).await?,
             Some(("packet", matches)) => {
-                let report = packet::run(matches, cancel).await?;
+                let report = packet::run(matches, session).await?;
                 print::report(matches, &report);
                 report.is_go()
             }
             Some(("preflight", matches)) => {
                 let place = Place::of(matches)?;
                 let report =
-                    preflight::run(&preflight::Plan::of(matches, &place)?, &cancel).await?;
+                    preflight::run(&preflight::Plan::of(matches, &place)?, &session).await?;
                 print::report(matches, &report);
                 report.is_go()
             }
@@ -75,32 +77,6 @@ fn on_databases(name: &str, matches: &ArgMatches) -> Result<verdict::Report> {
         "undo-restore" => database::restore(&Place::of(matches)?, None, false),
         other => anyhow::bail!("no command {other}"),
     })
-}
-
-/// The first signal ends what runs in good order, the second at once.
-fn interrupt(cancel: &CancellationToken) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let cancel = cancel.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if cancel.is_cancelled() {
-                at_once();
-            }
-            cancel.cancel();
-        }
-    });
-    Ok(())
-}
-
-#[expect(clippy::disallowed_methods, reason = "whoever asks twice does not want to wait")]
-fn at_once() -> ! {
-    std::process::exit(130)
 }
 
 #[cfg(test)]

@@ -74,6 +74,30 @@ fn journal_path(profiles: &Path) -> PathBuf {
     folder_of(profiles).join(format!(".{name}.restore.json"))
 }
 
+/// Refuses to look at a database while a restore of its folder is not finished: it may be the old one or the new one.
+///
+/// # Errors
+/// The journal is there.
+pub(crate) fn refuse_unfinished(database: &Path) -> Result<(), StoreError> {
+    let entries = fs::read_dir(folder_of(database)).into_iter().flatten().filter_map(Result::ok);
+    let is_journal = |name: &str| name.starts_with('.') && name.ends_with(".restore.json");
+    let journal = entries
+        .filter(|entry| is_journal(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .find(|path| {
+            let journal =
+                fs::read(path).ok().and_then(|t| serde_json::from_slice::<Journal>(&t).ok());
+            // One that cannot be read says nothing about whom it spares.
+            journal.is_none_or(|journal| journal.databases.contains(&name_of(database)))
+        });
+    let Some(journal) = journal else { return Ok(()) };
+    Err(other(format!(
+        "a restore of {} was interrupted ({}): start a server on it, or run the restore again",
+        database.display(),
+        journal.display()
+    )))
+}
+
 fn folder_of(path: &Path) -> PathBuf {
     file::folder_of(path).to_owned()
 }

@@ -76,7 +76,8 @@ impl Conversation {
         };
         let turn = &mut running.turn;
         turn.state = state;
-        turn.ended_at_ms = now;
+        // The clock may have gone back.
+        turn.ended_at_ms = now.max(turn.started_at_ms);
         turn.layout = Layout::of(&running.blocks);
         turn.data.clone_from(&running.data);
         if let Some(reason) = stop_reason {

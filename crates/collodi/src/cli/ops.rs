@@ -63,6 +63,7 @@ fn rollout() -> Command {
         .arg(path("deploy", "CMD", "Puts the new release in place and starts it").required(true))
         .arg(path("rollback", "CMD", "Stops it, runs {restore}, starts the previous release").required(true))
         .arg(path("deadline", "TIME", "How long the checks may take to hold").default_value("120s"))
+        .arg(path("command-deadline", "TIME", "How long the deploy and the rollback command may take each").default_value("10m"))
         .arg(path("report", "DIR", "Folder for report.md and report.json [default: beside the snapshot]"))
         .args(rehearsal())
         .arg(output())

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::check::{Options, check};
+use super::shell::quoted;
 use super::target::Target;
 use super::verdict::{Check, Report};
 
@@ -115,11 +116,6 @@ impl Drop for Candidate {
     }
 }
 
-/// A path as one word of a shell.
-pub(crate) fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
-}
-
 /// Proves one binary on `profiles`, a copy that is its own. Says what its release is.
 pub(crate) async fn prove(
     of: Check,
@@ -135,7 +131,7 @@ pub(crate) async fn prove(
         let mut candidate = Candidate::start(command, profiles, folder)?;
         let target = Target::new(&format!("http://{}", candidate.address), None)?;
         let outcome = async {
-            candidate.answer(&target, &options.cancel).await?;
+            candidate.answer(&target, &options.session.cancel).await?;
             let asked = target.get("/api/chat/release").await?;
             release = Some(asked.json()).filter(|json| json["release"].is_string());
             target.exchanges();

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ArgMatches;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use super::checks::profiles::{self, Listed};
 use super::checks::{self, chat, needs, schemas};
+use super::session::Session;
 use super::target::Target;
 use super::verdict::{Check, Finding, Report, Verdict};
 
@@ -20,18 +20,18 @@ const EVERY: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) expected: Option<Listed>,
-    pub(crate) cancel: CancellationToken,
+    pub(crate) session: Session,
 }
 
 /// Runs the command; says whether it is a go.
 ///
 /// # Errors
 /// A wrong command line.
-pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Result<bool> {
+pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<bool> {
     let targets = targets(matches)?;
     let expected = matches.get_one::<String>("baseline");
     let expected = expected.map(|path| profiles::baseline(Path::new(path))).transpose()?;
-    let options = Options { expected, cancel };
+    let options = Options { expected, session };
     loop {
         let report = check(&targets, &options).await;
         super::print::report(matches, &report);
@@ -40,7 +40,7 @@ pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Resu
         }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
-            () = options.cancel.cancelled() => return Ok(report.is_go()),
+            () = options.session.cancel.cancelled() => return Ok(report.is_go()),
         }
     }
 }
@@ -113,7 +113,7 @@ async fn one(target: &Target, options: &Options) -> (Report, Option<Value>) {
     let mut release = None;
     let interrupted = tokio::select! {
         () = every_line(target, options, &mut report, &mut release) => false,
-        () = options.cancel.cancelled() => true,
+        () = options.session.cancel.cancelled() => true,
     };
     let begun = Instant::now();
     let mut finding = match target.clean_up(release.is_some()).await {
@@ -136,12 +136,14 @@ fn finish(target: &Target, finding: &mut Finding, begun: Instant) {
 struct Lines<'a> {
     target: &'a Target,
     report: &'a mut Report,
+    session: &'a Session,
 }
 
 impl Lines<'_> {
     /// Adds what was found out; what could not be asked is an error. Says whether the next may build on it.
     async fn add(&mut self, check: Check, asked: impl Future<Output = Result<Finding>>) -> bool {
         let begun = Instant::now();
+        self.session.at(format!("checking {}: {}", self.target.url(), check.code));
         let found = asked.await;
         let mut finding = found.unwrap_or_else(|error| check.error(format!("{error:#}")));
         finish(self.target, &mut finding, begun);
@@ -188,7 +190,7 @@ async fn every_line(
     release: &mut Option<Value>,
 ) {
     let names = Names::draw();
-    let mut lines = Lines { target, report };
+    let mut lines = Lines { target, report, session: &options.session };
     let asked = target.get("/api/chat/release").await;
     *release = asked.ok().map(|answer| answer.json()).filter(|json| json["release"].is_string());
     target.exchanges();

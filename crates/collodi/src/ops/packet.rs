@@ -14,9 +14,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::check::{Options, check, targets};
+use super::session::Session;
 use super::target::{Answer, Target};
 use super::verdict::{Check, Exchange, Finding, Report};
 use crate::profiles::place::{self, Place};
@@ -112,7 +112,7 @@ impl Packet {
 ///
 /// # Errors
 /// A wrong command line, a request that cannot be read, an archive that cannot be written.
-pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Result<Report> {
+pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<Report> {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let mut all = targets(matches)?;
     let (Some(target), true) = (all.pop(), all.is_empty()) else {
@@ -145,7 +145,7 @@ pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Resu
         let failing = if matches.get_flag("no-check") {
             Vec::new()
         } else {
-            checked(&mut packet, &target, cancel).await
+            checked(&mut packet, &target, session).await
         };
         exchange(&mut packet, given, &failing);
         live(&mut packet, &target, &of, &slug).await;
@@ -188,8 +188,8 @@ fn exchange(packet: &mut Packet, given: Option<Value>, failing: &[Exchange]) {
 }
 
 /// Lines 6 to 16; the exchanges of those that failed.
-async fn checked(packet: &mut Packet, target: &Target, cancel: CancellationToken) -> Vec<Exchange> {
-    let options = Options { expected: None, cancel };
+async fn checked(packet: &mut Packet, target: &Target, session: Session) -> Vec<Exchange> {
+    let options = Options { expected: None, session };
     let report = check(std::slice::from_ref(target), &options).await;
     packet.json("check.json", Ok(report.json()));
     let failed = report.findings.into_iter().filter(Finding::is_no_go);

@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ArgMatches;
 use collodi_store::snapshot::{self, Kind, Manifest};
 use collodi_store::sqlite;
-use tokio_util::sync::CancellationToken;
 
 use super::candidate::{self, CANDIDATE, PREVIOUS};
 use super::check::{Options, matching};
 use super::checks::profiles::Listed;
 use super::database::Place;
 use super::legacy;
+use super::session::Session;
 use super::verdict::{Check, Finding, Report};
 
 pub(super) const READABLE: Check = Check {
@@ -86,7 +86,7 @@ impl<'a> Plan<'a> {
 ///
 /// # Errors
 /// A folder for copies that cannot be made.
-pub(crate) async fn run(plan: &Plan<'_>, cancel: &CancellationToken) -> Result<Report> {
+pub(crate) async fn run(plan: &Plan<'_>, session: &Session) -> Result<Report> {
     let mut report = Report::default();
     report.add(legacy::check(&plan.scan).of("this machine"));
     let subject = plan.place.shown();
@@ -99,11 +99,11 @@ pub(crate) async fn run(plan: &Plan<'_>, cancel: &CancellationToken) -> Result<R
             report.add(present(plan.place, backup).of(backup.display().to_string()));
         }
     }
-    if !report.is_go() || cancel.is_cancelled() {
+    if !report.is_go() || session.cancel.is_cancelled() {
         return Ok(report);
     }
     for (of, commands) in [(CANDIDATE, &plan.candidates), (PREVIOUS, &plan.previous)] {
-        report.extend(rehearse(plan, of, commands, cancel).await?);
+        report.extend(rehearse(plan, of, commands, session).await?);
     }
     Ok(report)
 }
@@ -116,12 +116,13 @@ pub(crate) async fn rehearse(
     plan: &Plan<'_>,
     of: Check,
     commands: &[String],
-    cancel: &CancellationToken,
+    session: &Session,
 ) -> Result<Report> {
     let mut report = Report::default();
-    let options = Options { expected: plan.expected.clone(), cancel: cancel.clone() };
+    let options = Options { expected: plan.expected.clone(), session: session.clone() };
     let mut releases = Vec::new();
     for command in commands {
+        session.at(format!("starting {command} on a copy"));
         let folder = tempfile::tempdir().context("make a folder for copies")?;
         let profiles = match copy(plan, of, folder.path()) {
             Ok(profiles) => profiles,

@@ -7,9 +7,11 @@ use clap::ArgMatches;
 
 use super::verdict::{Finding, Report, Verdict, anchor};
 use crate::import::print;
+use crate::redact::Redactor;
 
 /// Prints a report.
 pub(crate) fn report(matches: &ArgMatches, report: &Report) {
+    let report = &report.clone().redacted(&Redactor::of_environment(None));
     let format = matches.get_one::<String>("output").map_or("table", String::as_str);
     print(&match format {
         "json" => format!("{:#}\n", report.json()),

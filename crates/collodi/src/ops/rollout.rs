@@ -1,27 +1,29 @@
 //! `collodi ops rollout`: preflight, snapshot, deploy, checks, and on no-go the way back (lines 1 to 19).
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ArgMatches;
-use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use serde_json::Value;
 
-use super::candidate::{PREVIOUS, quoted};
+use super::candidate::PREVIOUS;
 use super::check::{Options, check, targets};
 use super::checks::profiles::{Listed, current};
 use super::database::{self, Place, RESTORED};
 use super::preflight::{self, Plan};
+use super::session::Session;
+use super::shell::{self, quoted};
 use super::target::Target;
 use super::verdict::{Check, Finding, Report};
+use crate::redact::Redactor;
+
+mod report;
+
+use report::{Step, outcome};
 
 /// Between two rounds of checks.
 const EVERY: Duration = Duration::from_secs(1);
-/// Of what a command said, so much is kept.
-const SAID: usize = 16 * 1024;
 
 pub(super) const DEPLOYED: Check = Check {
     code: "rollout.deploy",
@@ -38,34 +40,14 @@ pub(super) const ROLLED_BACK: Check = Check {
     hint: "The rollback is not finished: go on by hand, with what the command said in the report.",
 };
 
-/// One step of the report.
-struct Step {
-    name: &'static str,
-    began_ms: i64,
-    took_ms: u64,
-    is_go: bool,
-    report: Report,
-    said: String,
-}
-
-impl Step {
-    fn json(&self) -> Value {
-        json!({
-            "step": self.name, "began_at_ms": self.began_ms, "took_ms": self.took_ms,
-            "outcome": outcome(self.is_go), "said": self.said, "checks": self.report.json(),
-        })
-    }
-}
-
-fn outcome(is_go: bool) -> &'static str {
-    if is_go { "go" } else { "no-go" }
-}
-
 /// A rollout under way.
 struct Rollout<'a> {
     place: &'a Place,
     targets: Vec<Target>,
     deadline: Duration,
+    /// How long a command may take.
+    command_deadline: Duration,
+    redactor: Redactor,
     /// This program, where no deploy replaces it.
     program: PathBuf,
     folder: PathBuf,
@@ -77,13 +59,14 @@ struct Rollout<'a> {
 ///
 /// # Errors
 /// A wrong command line, or a report that cannot be written.
-pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Result<bool> {
+pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<bool> {
     let place = Place::of(matches)?;
     let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
     let backup = PathBuf::from(text("backup-dir"));
     ensure!(backup.is_dir(), "--backup-dir {}: no such folder", backup.display());
     let backup = std::path::absolute(&backup)?;
-    let deadline = deadline(text("deadline"))?;
+    let (deadline, command_deadline) =
+        (span(matches, "deadline")?, span(matches, "command-deadline")?);
     let targets = targets(matches)?;
     let mut plan = Plan::of(matches, &place)?;
     let folder = backup.join(format!("rollout-{}", crate::assemble::now_ms()));
@@ -96,6 +79,8 @@ pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Resu
         place: &place,
         targets,
         deadline,
+        command_deadline,
+        redactor: Redactor::of_environment(matches.get_one::<String>("token").cloned()),
         program: kept_program(&reports)?,
         folder,
         expected: None,
@@ -104,7 +89,7 @@ pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Resu
     plan.wants_snapshot = false;
     plan.backup = Some(backup);
     let ending =
-        rollout.carry_out(&mut plan, text("deploy"), text("rollback"), &reports, cancel).await?;
+        rollout.carry_out(&mut plan, text("deploy"), text("rollback"), &reports, &session).await?;
     let _ = std::fs::remove_file(&rollout.program);
     let document = rollout.json(ending);
     for (name, text) in
@@ -119,14 +104,16 @@ pub(crate) async fn run(matches: &ArgMatches, cancel: CancellationToken) -> Resu
 }
 
 /// `120s`, `2m`, or seconds.
-fn deadline(text: &str) -> Result<Duration> {
+fn span(matches: &ArgMatches, name: &str) -> Result<Duration> {
+    let text = matches.get_one::<String>(name).map_or("", String::as_str);
     let (number, unit) = match text.strip_suffix('m') {
         Some(minutes) => (minutes, 60),
         None => (text.strip_suffix('s').unwrap_or(text), 1),
     };
     let number: u64 =
-        number.parse().with_context(|| format!("--deadline {text}: expected 120s or 2m"))?;
-    number.checked_mul(unit).map(Duration::from_secs).context("--deadline: that is too long")
+        number.parse().with_context(|| format!("--{name} {text}: expected 120s or 2m"))?;
+    let span = number.checked_mul(unit).map(Duration::from_secs);
+    span.with_context(|| format!("--{name} {text}: that is too long"))
 }
 
 /// A second name of this program, or a copy: a deploy may replace the first one, and the way back needs it.
@@ -175,7 +162,7 @@ impl Rollout<'_> {
         deploy: &str,
         rollback: &str,
         reports: &Path,
-        cancel: CancellationToken,
+        session: &Session,
     ) -> Result<Ending> {
         self.expected = match self.targets.first() {
             // Nothing may serve yet; then there is nothing to compare with.
@@ -186,42 +173,47 @@ impl Rollout<'_> {
         // The way back is rehearsed on the snapshot that would be restored, which is not there yet.
         let previous = std::mem::take(&mut plan.previous);
         let began = Began::now();
-        let found = preflight::run(plan, &cancel).await?;
-        if !self.step("preflight", &began, found, String::new()) || cancel.is_cancelled() {
+        let found = preflight::run(plan, session).await?;
+        if !self.step("preflight", &began, found, "") || session.cancel.is_cancelled() {
             return Ok(Ending::NotStarted);
         }
         let began = Began::now();
+        session.at("taking a snapshot");
         let taken = database::snapshot(self.place, &self.folder);
-        if !self.step("snapshot", &began, taken.into(), String::new()) || cancel.is_cancelled() {
+        if !self.step("snapshot", &began, taken.into(), "") || session.cancel.is_cancelled() {
             return Ok(Ending::NotStarted);
         }
         if !previous.is_empty() {
             let began = Began::now();
-            let found = preflight::rehearse(plan, PREVIOUS, &previous, &cancel).await?;
-            if !self.step("rehearse the way back", &began, found, String::new()) {
+            let found = preflight::rehearse(plan, PREVIOUS, &previous, session).await?;
+            if !self.step("rehearse the way back", &began, found, "") {
                 return Ok(Ending::NotStarted);
             }
         }
         let began = Began::now();
-        let (finding, said) = shell(DEPLOYED, deploy).await;
-        let deployed = self.step("deploy", &began, finding.into(), said);
-        if deployed && self.check("check", &cancel).await {
+        session.at("deploying");
+        let (finding, said) =
+            shell::run(DEPLOYED, deploy, self.command_deadline, &session.cancel).await;
+        let deployed = self.step("deploy", &began, finding.into(), &said);
+        if deployed && self.check("check", session).await {
             return Ok(Ending::Deployed);
         }
         // Whoever interrupts a rollout wants the previous state, and to know that it is there.
-        Ok(self.back(rollback, reports).await)
+        Ok(self.back(rollback, reports, &session.to_the_end()).await)
     }
 
     /// Lines 17 to 19.
-    async fn back(&mut self, rollback: &str, reports: &Path) -> Ending {
+    async fn back(&mut self, rollback: &str, reports: &Path, session: &Session) -> Ending {
         let restored = reports.join("restore.json");
         let _ = std::fs::remove_file(&restored);
         let command = rollback
             .replace("{restore}", &self.restore_command(&restored))
             .replace("{snapshot}", &quoted(&self.folder));
         let began = Began::now();
-        let (finding, said) = shell(ROLLED_BACK, &command).await;
-        let back = self.step("rollback", &began, finding.into(), said);
+        session.at("rolling back");
+        let (finding, said) =
+            shell::run(ROLLED_BACK, &command, self.command_deadline, &session.cancel).await;
+        let back = self.step("rollback", &began, finding.into(), &said);
         let began = Began::now();
         let said = std::fs::read_to_string(&restored).unwrap_or_default();
         let report = match serde_json::from_str::<Value>(&said) {
@@ -229,8 +221,8 @@ impl Rollout<'_> {
             // The command did not come to it; it may have left everything stopped. The snapshot is of this database.
             Err(_) => database::restore(self.place, Some(&self.folder), true),
         };
-        let restored = self.step("restore", &began, report, String::new());
-        let verified = self.check("check after rollback", &CancellationToken::new()).await;
+        let restored = self.step("restore", &began, report, "");
+        let verified = self.check("check after rollback", session).await;
         if back && restored && verified { Ending::RolledBack } else { Ending::Unknown }
     }
 
@@ -251,99 +243,29 @@ impl Rollout<'_> {
     }
 
     /// Checks until it is a go or the deadline is over; the last round counts.
-    async fn check(&mut self, name: &'static str, cancel: &CancellationToken) -> bool {
+    async fn check(&mut self, name: &'static str, session: &Session) -> bool {
         let began = Began::now();
-        let options = Options { expected: self.expected.clone(), cancel: cancel.clone() };
+        let options = Options { expected: self.expected.clone(), session: session.clone() };
         let found = loop {
             let found = check(&self.targets, &options).await;
             let left = self.deadline.saturating_sub(began.at.elapsed());
-            if found.is_go() || left.is_zero() || cancel.is_cancelled() {
+            if found.is_go() || left.is_zero() || session.cancel.is_cancelled() {
                 break found;
             }
             tokio::time::sleep(EVERY.min(left)).await;
         };
-        self.step(name, &began, found, String::new())
+        self.step(name, &began, found, "")
     }
 
-    fn step(&mut self, name: &'static str, began: &Began, report: Report, said: String) -> bool {
+    fn step(&mut self, name: &'static str, began: &Began, report: Report, said: &str) -> bool {
         let is_go = report.is_go();
+        // Commands stand in reports as they were typed.
+        let report = report.redacted(&self.redactor);
+        let said = self.redactor.text(said).into_owned();
         let took_ms = u64::try_from(began.at.elapsed().as_millis()).unwrap_or(u64::MAX);
         tell(&format!("{name}: {} ({took_ms} ms)", outcome(is_go)));
         self.steps.push(Step { name, began_ms: began.ms, took_ms, is_go, report, said });
         is_go
-    }
-
-    fn json(&self, ending: Ending) -> Value {
-        let lines = self.steps.iter().map(|step| step.report.json()["failed_lines"].clone());
-        let mut lines: Vec<u64> = lines
-            .flat_map(|lines| lines.as_array().cloned().unwrap_or_default())
-            .filter_map(|line| line.as_u64())
-            .collect();
-        lines.sort_unstable();
-        lines.dedup();
-        json!({
-            "verdict": outcome(ending == Ending::Deployed), "outcome": ending.words(),
-            "failed_lines": lines, "snapshot": self.folder.display().to_string(),
-            "targets": self.targets.iter().map(Target::url).collect::<Vec<_>>(),
-            "steps": self.steps.iter().map(Step::json).collect::<Vec<_>>(),
-        })
-    }
-
-    fn markdown(&self, ending: Ending) -> String {
-        // Writing to a String does not fail.
-        let mut out = format!("# Rollout\n\n**{}**\n\n", ending.words());
-        let _ = writeln!(out, "Snapshot: `{}`", self.folder.display());
-        for step in &self.steps {
-            let _ = write!(
-                out,
-                "\n## {}: {}\n\nBegan at {} (Unix milliseconds), took {} ms.\n\n",
-                step.name,
-                outcome(step.is_go),
-                step.began_ms,
-                step.took_ms
-            );
-            out.push_str(
-                "| line | verdict | check | subject | evidence |\n|---|---|---|---|---|\n",
-            );
-            for finding in &step.report.findings {
-                let _ = writeln!(
-                    out,
-                    "| {} | {} | [{}](docs/operating.md#{}) | {} | {} |",
-                    finding.check.line,
-                    finding.verdict.as_str(),
-                    finding.check.code,
-                    super::verdict::anchor(finding.check.code),
-                    cell(&finding.subject),
-                    cell(&finding.evidence)
-                );
-            }
-            if !step.said.is_empty() {
-                let _ = write!(out, "\n```\n{}\n```\n", step.said.replace("```", "'''"));
-            }
-        }
-        out
-    }
-
-    fn print(&self, matches: &ArgMatches, ending: Ending, document: &Value, reports: &Path) {
-        let format = matches.get_one::<String>("output").map_or("table", String::as_str);
-        match format {
-            "json" => crate::import::print(&format!("{document:#}\n")),
-            "junit" => {
-                let mut all = Report::default();
-                for step in &self.steps {
-                    all.extend(step.report.clone());
-                }
-                super::print::report(matches, &all);
-            }
-            _ => {
-                for step in &self.steps {
-                    crate::import::print(&format!("== {}\n", step.name));
-                    super::print::report(matches, &step.report);
-                }
-                crate::import::print(&format!("{}\n", ending.words()));
-                crate::import::print(&format!("report: {}\n", reports.display()));
-            }
-        }
     }
 }
 
@@ -365,36 +287,6 @@ fn restore_report(report: &Value) -> Finding {
     let evidence: Vec<&str> = findings.iter().filter_map(|f| f["evidence"].as_str()).collect();
     let evidence = evidence.join("; ");
     if report["verdict"] == "go" { RESTORED.pass(evidence) } else { RESTORED.fail(evidence) }
-}
-
-/// Runs a command of the operator's, and says what it said.
-async fn shell(check: Check, command: &str) -> (Finding, String) {
-    let mut shell = tokio::process::Command::new("sh");
-    shell.args(["-c", command]).stdin(Stdio::null());
-    // A server that the command starts keeps its standard streams: a pipe would never end.
-    let output = tempfile::NamedTempFile::new().and_then(|file| {
-        let (out, err) = (file.reopen()?, file.reopen()?);
-        shell.stdout(out).stderr(err);
-        Ok(file)
-    });
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => return (check.error(error.to_string()), String::new()),
-    };
-    let status = shell.status().await;
-    let said = std::fs::read(output.path()).unwrap_or_default();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let said = said[said.ceil_char_boundary(said.len().saturating_sub(SAID))..].trim().to_owned();
-    let finding = match status {
-        Ok(status) if status.success() => check.pass(format!("`{command}`: {status}")),
-        Ok(status) => check.fail(format!("`{command}`: {status}")),
-        Err(error) => check.error(format!("`{command}`: {error}")),
-    };
-    (finding.of("this machine"), said)
-}
-
-fn cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
 /// How far it is, for whoever watches; the report has the rest.

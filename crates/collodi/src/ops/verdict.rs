@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::redact::Redactor;
+
 /// What can be proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Check {
@@ -175,6 +177,16 @@ impl Report {
         let mut named: Vec<String> = reasons.into_iter().map(Finding::name).collect();
         named.dedup();
         named
+    }
+
+    /// The same without secrets: commands of the operator's stand in it as they were typed.
+    pub(crate) fn redacted(mut self, redactor: &Redactor) -> Self {
+        for finding in &mut self.findings {
+            for text in [&mut finding.subject, &mut finding.evidence] {
+                *text = redactor.text(text).into_owned();
+            }
+        }
+        self
     }
 
     pub(crate) fn json(&self) -> Value {

@@ -394,3 +394,33 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files.sort();
     files
 }
+
+#[test]
+fn f9_nobody_looks_at_databases_in_the_middle_of_a_restore() {
+    let (live, _folder, snapshot) = history();
+    let mut refused = 0;
+    for n in 0.. {
+        let data = tempfile::tempdir().unwrap();
+        copy(live.path(), data.path());
+        let profiles = registry(&data);
+        let (_, met) =
+            with_fault(n, Fault::Die, || restore(&snapshot, &profiles, 10, OF_ANOTHER).map(drop));
+        if !met {
+            break;
+        }
+        let looks = [
+            SqliteProfiles::open_existing(&profiles).map(drop),
+            SqliteChats::open_existing(&data.path().join("chat.db")).map(drop),
+        ];
+        let told = |look: &Result<(), StoreError>| {
+            look.as_ref().is_err_and(|error| error.to_string().contains("was interrupted"))
+        };
+        if journal_path(&profiles).exists() {
+            assert!(looks.iter().all(told), "step {n}: {looks:?}");
+            refused += 1;
+        }
+        finish(&profiles).unwrap();
+        SqliteProfiles::open_existing(&profiles).map(drop).unwrap();
+    }
+    assert!(refused > 3, "{refused}");
+}

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::companion::Companion;
 use super::migrate::{self, Migration, Schema};
 use super::{Access, Found, Look, check_library, connect, failed, inspect};
+use crate::restore::refuse_unfinished;
 use readers::Readers;
 
 mod look;
@@ -104,6 +105,7 @@ impl SqliteChats {
     /// A file that is missing or not at this program's schema.
     pub fn open_existing(path: &Path) -> Result<ChatReader, StoreError> {
         check_library()?;
+        refuse_unfinished(path)?;
         if inspect(path, APPLICATION_ID, SCHEMA.look)? != Found::Ours(newest_schema()) {
             let text = format!("{} is not a chat database of this version", path.display());
             return Err(StoreError::new(StoreErrorKind::Other, text));

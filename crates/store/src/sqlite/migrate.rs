@@ -8,8 +8,10 @@ use collodi_profiles::store::{StoreError, StoreErrorKind};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{Access, Found, Look, connect, examine, failed, to_writer, use_wal, with_suffix};
+use crate::step::step;
 
 /// One step of a schema.
+#[derive(Clone, Copy)]
 pub(crate) struct Migration {
     pub(crate) name: &'static str,
     pub(crate) sql: &'static str,
@@ -63,6 +65,7 @@ pub(crate) fn open(
     let mut connection = connect(path, Access::Write)?;
     if found != Found::Nothing {
         let kept = snapshot_beside(&connection, path, found)?;
+        survive(path)?;
         tracing::info!(snapshot = %kept.display(), "kept a snapshot of the database before changing its schema");
     }
     migrate(&mut connection, path, schema, found == Found::Reference, adopt)?;
@@ -130,7 +133,9 @@ fn migrate(
                 params![number, migration.name, checksum],
             )
             .map_err(fail)?;
+        survive(path)?;
         transaction.pragma_update(None, "user_version", number).map_err(fail)?;
+        survive(path)?;
     }
     if version == 0 {
         transaction
@@ -141,7 +146,16 @@ fn migrate(
     if reference && version == 0 {
         adopt(&transaction)?;
     }
-    transaction.commit().map_err(fail)
+    survive(path)?;
+    transaction.commit().map_err(fail)?;
+    survive(path)
+}
+
+/// A place where a test lets the process die or the disk fail (F10).
+fn survive(path: &Path) -> Result<(), StoreError> {
+    let failed =
+        |e| StoreError::new(StoreErrorKind::Io, format!("migrate {}: {e}", path.display()));
+    step().map_err(failed)
 }
 
 /// `profiles.db.before-adoption-1` stands beside the file; an existing snapshot is never overwritten.
@@ -181,3 +195,6 @@ fn name_snapshot(partial: &Path, path: &Path, label: &str) -> std::io::Result<Pa
     }
     Err(std::io::Error::other("too many snapshots beside it"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use super::changes::{append_change, signed, unsigned, write_head};
 use super::companion::{Companion, lock_folder};
 use super::migrate::{self, Migration, Schema};
 use super::{Access, Found, Look, adopt, check_library, connect, failed, inspect};
+use crate::restore::refuse_unfinished;
 
 /// "colp": a profile registry of this program.
 pub(crate) const APPLICATION_ID: i32 = 0x636f_6c70;
@@ -94,6 +95,7 @@ impl SqliteProfiles {
     /// As [`Self::open`], and a file that is missing or not at this program's schema.
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
         check_library()?;
+        refuse_unfinished(path)?;
         if inspect(path, APPLICATION_ID, SCHEMA.look)? != Found::Ours(newest_schema()) {
             let text = format!(
                 "{} is not a registry of this version; start a server on it first",

@@ -1,0 +1,89 @@
+//! The person at the terminal: sees what takes its time, and may interrupt it.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks at what is being done.
+const TICK: Duration = Duration::from_secs(1);
+/// Without a terminal a line is enough for so many seconds.
+const QUIET: u64 = 10;
+
+/// What a command shares with whoever started it. The default is nobody.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Session {
+    /// Set by the first signal: what runs ends in good order.
+    pub(crate) cancel: CancellationToken,
+    doing: Arc<Mutex<String>>,
+}
+
+impl Session {
+    /// Listens to signals, the second of which ends the program at once, and tells on standard error what takes longer
+    /// than a second.
+    ///
+    /// # Errors
+    /// No signals to be had.
+    pub(crate) fn start(doing: &str) -> Result<Self> {
+        let session = Self::default();
+        session.at(doing);
+        session.clone().listen()?;
+        tokio::spawn(session.clone().tell());
+        Ok(session)
+    }
+
+    /// This is what is being done now.
+    pub(crate) fn at(&self, doing: impl Into<String>) {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = doing.into();
+    }
+
+    /// The same person, who does not interrupt this.
+    pub(crate) fn to_the_end(&self) -> Self {
+        Self { cancel: CancellationToken::new(), doing: self.doing.clone() }
+    }
+
+    fn listen(self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if self.cancel.is_cancelled() {
+                    at_once();
+                }
+                self.cancel.cancel();
+            }
+        });
+        Ok(())
+    }
+
+    async fn tell(self) {
+        let (mut said, mut since) = (String::new(), 0);
+        loop {
+            tokio::time::sleep(TICK).await;
+            let doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            since = if doing == said { since + 1 } else { 0 };
+            said = doing;
+            let mut to = std::io::stderr();
+            // Nobody reads it: no reason to stop.
+            let _ = if to.is_terminal() {
+                write!(to, "\r\x1b[K{said} {since} s\r")
+            } else if since % QUIET == 0 {
+                writeln!(to, "{said} ({since} s)")
+            } else {
+                Ok(())
+            };
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "whoever asks twice does not want to wait")]
+fn at_once() -> ! {
+    std::process::exit(130)
+}
