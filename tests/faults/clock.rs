@@ -98,6 +98,10 @@ impl Story {
     }
 }
 
+fn document(client: &mut Client) -> Value {
+    client.get(PROFILE).unwrap().json()
+}
+
 #[test]
 fn f11_whatever_the_clock_does_numbers_and_order_go_on() {
     let data = tempfile::tempdir().unwrap();
@@ -114,10 +118,15 @@ fn f11_whatever_the_clock_does_numbers_and_order_go_on() {
         timeline_version: 0,
         replay: None,
     };
+    let year = 365 * 24 * 3600 * 1000_i64;
+    let begun = document(&mut client)["metadata"]["updated_at_ms"].as_i64().unwrap();
     for at in ["+0", "-1h", "+10y", "2026-11-22 12:00:00", "-1d", "+0"] {
         clock.set(at);
         story.round(&mut client, at);
         story.round(&mut client, at);
+        if at == "+10y" {
+            assert!(story.updated_at > begun + 9 * year, "the clock is the test's");
+        }
     }
     // Steps in the middle of turns.
     for n in 0..10 {

@@ -4,6 +4,7 @@
 
 mod check;
 mod command;
+mod deploy;
 mod documents;
 mod fake;
 mod front;
