@@ -231,10 +231,9 @@ impl Conversations {
     #[must_use]
     pub fn glances(&self) -> HashMap<String, Glance> {
         let owners = self.lock();
-        let glances = owners.iter().map(|(id, owner)| (id.clone(), owner.glance()));
-        glances
-            .filter(|(id, glance)| owners.get(id).is_some_and(|o| self.is_kept(o, glance)))
-            .collect()
+        let glances = owners.iter().map(|(id, owner)| (id, owner, owner.glance()));
+        let kept = glances.filter(|(_, owner, glance)| self.is_kept(owner, glance));
+        kept.map(|(id, _, glance)| (id.clone(), glance)).collect()
     }
 
     /// Whether a conversation counts as live: it is awake, or was used within the time of eviction.

@@ -443,7 +443,9 @@ impl Registry {
     ) -> Result<Written, Error> {
         let command = Command::new(decision, author.stamp((self.clock)()));
         if dry_run {
-            return command.rehearse(&self.snapshot());
+            // A file of thousands of profiles takes a while to compare.
+            let snapshot = self.snapshot();
+            return aside(move || command.rehearse(&snapshot)).await;
         }
         let closed =
             || Error::Store(StoreError::new(StoreErrorKind::Closed, "the registry is closed"));

@@ -43,8 +43,7 @@ impl Check {
 }
 
 /// What came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Pass,
     Fail,
@@ -129,7 +128,7 @@ impl Finding {
         let Check { code, line, proves, how, hint } = self.check;
         json!({
             "code": code, "line": line, "proves": proves, "how": how, "subject": self.subject,
-            "verdict": self.verdict, "evidence": self.evidence, "counts": !self.of_additions,
+            "verdict": self.verdict.as_str(), "evidence": self.evidence, "counts": !self.of_additions,
             "hint": hint, "anchor": format!("docs/operating.md#{}", anchor(code)),
             "took_ms": self.took_ms, "exchanges": self.exchanges,
         })
