@@ -365,11 +365,25 @@ impl Registry {
         let tell = move |applied| {
             let _ = tell.send(applied); // whoever asked may be gone
         };
-        // Thousands of profiles take a while to check.
+        // Thousands of profiles take a while to check and to compare.
         let catalog = self.catalog.clone();
-        let command = aside(move || bundle::apply(&request, &catalog, tell)).await?;
-        match self.execute(command, author, dry_run).await {
-            Ok(_) => told.await.map_err(|e| Error::Internal(e.to_string())),
+        let rehearsal = dry_run.then(|| (self.snapshot(), author.clone().stamp((self.clock)())));
+        let decided = aside(move || {
+            let decision = bundle::apply(&request, &catalog, tell)?;
+            match rehearsal {
+                None => Ok(Some(decision)),
+                Some((snapshot, stamp)) => {
+                    Command::new(decision, stamp).rehearse(&snapshot).map(|_| None)
+                }
+            }
+        });
+        let outcome = match decided.await {
+            Ok(Some(decision)) => self.execute(decision, author, false).await.map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => told.await.map_err(|e| Error::Internal(e.to_string())),
             Err(Error::RevisionConflict { expected, actual, .. }) => {
                 let since = self.done_since(expected).await?;
                 Err(Error::RevisionConflict { expected, actual, since })
@@ -443,9 +457,7 @@ impl Registry {
     ) -> Result<Written, Error> {
         let command = Command::new(decision, author.stamp((self.clock)()));
         if dry_run {
-            // A file of thousands of profiles takes a while to compare.
-            let snapshot = self.snapshot();
-            return aside(move || command.rehearse(&snapshot)).await;
+            return command.rehearse(&self.snapshot());
         }
         let closed =
             || Error::Store(StoreError::new(StoreErrorKind::Closed, "the registry is closed"));
