@@ -1,25 +1,44 @@
 # The index of the project. `make run` and `make test` need Rust and Node; everything else they install from Debian.
 
-.PHONY: run test check build faults bench bench-check fmt
+.PHONY: run test check ui ui-check ui-test faults bench bench-check fmt
 
 SHELL := /bin/bash
 CARGO ?= cargo
 
 # Serves on http://127.0.0.1:8080 with the databases in ./data and the offline demo model.
 # `make run ARGS="--addr 127.0.0.1:9000"` passes flags on.
-run: .tools
+run: .tools ui
 	$(CARGO) build --release --package collodi
 	exec ./target/release/collodi serve $(ARGS)
 
 # Everything that has to hold before a change lands.
-test: .tools .faketime check bench-check
+test: .tools .faketime .chromium check ui-check ui bench-check
 	./scripts/test
+	$(MAKE) --no-print-directory ui-test
 
 # Form: formatting, lints, the direction of dependencies.
 check: .tools
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	./scripts/check-deps
+
+# The web application, which the server is built with.
+ui: ui/node_modules
+	cd ui && npm run --silent build
+
+ui/node_modules: ui/package.json ui/package-lock.json
+	cd ui && npm ci --no-audit --no-fund --loglevel=error
+	touch ui/node_modules
+
+# Form of the web application, and that its types are those of the API.
+ui-check: ui/node_modules
+	cd ui && npm run --silent check && npm run --silent types -- --check
+
+# Parts by themselves, then the page in Chromium against the server as it was built.
+ui-test: ui .chromium
+	cd ui && npm test --silent
+	$(CARGO) build --package collodi --quiet
+	cd ui && npm run --silent e2e
 
 # The whole fault campaign: kills, full disks, broken files, two servers on one registry (at most six minutes).
 faults: .tools .faketime
@@ -38,9 +57,12 @@ bench-check: .tools .valgrind
 fmt:
 	$(CARGO) fmt --all
 
-.PHONY: .tools .valgrind .faketime
+.PHONY: .tools .valgrind .faketime .chromium
 .tools:
-	@./scripts/require cargo cc
+	@./scripts/require cargo cc node npm
+
+.chromium:
+	@./scripts/require chromium
 
 .valgrind:
 	@./scripts/require valgrind

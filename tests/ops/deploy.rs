@@ -73,11 +73,19 @@ fn the_unit_starts_a_server_that_may_stop_in_its_time() {
     assert_eq!(settings[&("Install", "WantedBy")], "multi-user.target");
 }
 
-#[test]
-fn the_stages_of_the_dockerfile_build_on_each_other_and_on_what_is_there() {
+/// What a Dockerfile says, its stages checked against each other and against what is there.
+struct Image {
+    text: String,
+    sources: Vec<String>,
+    entry: Vec<String>,
+    user: String,
+}
+
+fn image() -> Image {
     let text = file("deploy/Dockerfile").replace("\\\n", " ");
     let ignored = file(".dockerignore");
-    let (mut stages, mut sources, mut entry, mut user) = (Vec::new(), Vec::new(), None, None);
+    let (mut stages, mut sources) = (Vec::new(), Vec::new());
+    let (mut entry, mut user) = (Vec::new(), String::new());
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (instruction, rest) = line.split_once(' ').expect("an instruction");
         let words: Vec<&str> = rest.split_whitespace().collect();
@@ -85,12 +93,13 @@ fn the_stages_of_the_dockerfile_build_on_each_other_and_on_what_is_there() {
             "FROM" => {
                 assert_eq!((words.len(), words[1]), (3, "AS"), "{line}");
                 stages.push(words[2]);
-                user = None;
+                user.clear();
             }
             "COPY" if words[0].starts_with("--from=") => {
                 let from = words[0].trim_start_matches("--from=");
                 assert!(stages[..stages.len() - 1].contains(&from), "{line}: no such stage before");
-                assert_eq!(words[1], "/src/target/release/collodi");
+                let made = ["/src/target/release/collodi", "/src/ui/dist"];
+                assert!(made.contains(&words[1]), "{line}");
             }
             "COPY" => {
                 for source in &words[..words.len() - 1] {
@@ -99,37 +108,42 @@ fn the_stages_of_the_dockerfile_build_on_each_other_and_on_what_is_there() {
                     sources.push((*source).to_owned());
                 }
             }
-            "ENTRYPOINT" => entry = Some(serde_json::from_str::<Vec<String>>(rest).unwrap()),
-            "USER" => user = Some(rest),
+            "ENTRYPOINT" => entry = serde_json::from_str::<Vec<String>>(rest).unwrap(),
+            "USER" => rest.clone_into(&mut user),
             "RUN" | "WORKDIR" | "VOLUME" | "EXPOSE" => {}
             _ => panic!("{line}"),
         }
     }
-    assert_eq!(user, Some("collodi"), "it does not run as root");
-    assert!(text.contains("cargo build --release --locked --package collodi"));
-    let rust = format!(
-        "FROM rust:{}",
-        toml(&file("Cargo.toml"))["workspace"]["package"]["rust-version"].as_str().unwrap()
-    );
-    assert!(text.contains(&rust), "the compiler is the one that is declared: {rust}");
+    Image { text, sources, entry, user }
+}
 
-    // Every member of the workspace is copied, or cargo would refuse it; and so is every file that is compiled in.
+#[test]
+fn the_stages_of_the_dockerfile_build_on_each_other_and_on_what_is_there() {
+    let Image { text, sources, user, .. } = image();
+    assert_eq!(user, "collodi", "it does not run as root");
+    assert!(text.contains("cargo build --release --locked --package collodi"));
     let manifest = toml(&file("Cargo.toml"));
+    let version = manifest["workspace"]["package"]["rust-version"].as_str().unwrap();
+    assert!(text.contains(&format!("FROM rust:{version}")), "the compiler that is declared");
+    // Every member of the workspace is copied, or cargo would refuse it; and so is every file that is compiled in.
     for member in manifest["workspace"]["members"].as_array().unwrap() {
         let top = member.as_str().unwrap().split('/').next().unwrap();
         assert!(sources.iter().any(|source| source == top), "{top} is not copied");
     }
-    for included in ["config.default.toml", "openapi.json", "docs", "tests"] {
+    for included in ["config.default.toml", "openapi.json", "docs", "tests", "ui"] {
         assert!(sources.iter().any(|source| source == included), "{included} is not copied");
     }
+}
 
-    let entry = entry.expect("an entry point");
+#[test]
+fn the_image_serves_when_it_is_given_tokens_and_not_without() {
+    let Image { entry, .. } = image();
     assert_eq!(entry[0], "/usr/local/bin/collodi");
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
     let start: Vec<String> = entry[1..].iter().map(|word| word.replace("/data", data)).collect();
-    let open: Vec<&str> =
-        start.iter().map(String::as_str).chain(["--config-file", "/dev/null"]).collect();
+    let words = start.iter().map(String::as_str);
+    let open: Vec<&str> = words.chain(["--config-file", "/dev/null"]).collect();
     let refused = collodi(&open);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.err.contains("--auth-tokens FILE"), "{refused:?}");

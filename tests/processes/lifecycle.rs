@@ -188,3 +188,37 @@ async fn logs_carry_the_request_s_id_and_no_key() {
     assert_eq!((&line["method"], &line["status"]), (&json!("POST"), &json!(201)));
     assert!(!text.contains("sk-canary"));
 }
+
+#[tokio::test]
+async fn another_web_application_can_be_served_in_the_place_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("static")).unwrap();
+    std::fs::write(folder.path().join("index.html"), "<script src=\"/app-config.js\"></script>")
+        .unwrap();
+    std::fs::write(folder.path().join("static/app.js"), "let theirs").unwrap();
+    let server = Server::start(&["--ui-dir", folder.path().to_str().unwrap()]);
+    for path in ["/", "/some/page"] {
+        let page = server.get(path).await;
+        assert_eq!((page.status, page.body.contains("app-config.js")), (200, true), "{path}");
+        assert!(!page.head.contains("content-security-policy"), "{}", page.head);
+    }
+    let script = server.get("/static/app.js").await;
+    assert_eq!((script.status, script.body.as_str()), (200, "let theirs"));
+    assert_eq!(server.get("/static/none.js").await.status, 404);
+    assert!(server.get("/app-config.js").await.body.contains("basePrefix"));
+    let (code, said) = refusal(&["--ui-dir", "/nowhere"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("--ui-dir /nowhere"), "{said}");
+}
+
+#[tokio::test]
+async fn our_own_pages_come_with_a_policy() {
+    let server = Server::start(&[]);
+    let page = server.get("/").await;
+    assert!(
+        page.head.contains("content-security-policy: default-src 'none'; script-src 'self';"),
+        "{}",
+        page.head
+    );
+    assert!(!page.head.contains("unsafe"), "{}", page.head);
+}

@@ -4,6 +4,7 @@
 //! - [`problem`] is the only place that knows statuses, [`extract`] reads what requests carry.
 //! - [`access`] says who may do what, [`pipeline`] is what happens around every request.
 //! - [`serve`] accepts connections with deadlines and stops gracefully.
+//! - [`ui`] serves the web application.
 //! - [`openapi`] describes all of it.
 
 pub mod access;
@@ -17,6 +18,7 @@ pub mod problem;
 pub mod router;
 pub mod routes;
 pub mod serve;
+pub mod ui;
 pub mod ws;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use access::Access;
 use logs::Ring;
 use metrics::Metrics;
+use ui::Ui;
 
 /// How the application is mounted (chapter 20 §2). Blank options take the defaults in parentheses.
 #[derive(Debug, Clone)]
@@ -103,6 +106,7 @@ pub struct App {
     pub debug_api: bool,
     /// What operators see of the process.
     pub operations: Operations,
+    ui: Ui,
     metrics: Metrics,
     middleware_schemas: Bytes,
     extension_schemas: Bytes,
@@ -132,6 +136,7 @@ impl App {
             release,
             debug_api: false,
             operations: Operations::default(),
+            ui: Ui::embedded(&[], ""),
             metrics,
             middleware_schemas,
             extension_schemas,
@@ -152,6 +157,13 @@ impl App {
     #[must_use]
     pub fn with_operations(mut self, operations: Operations) -> Self {
         self.operations = operations;
+        self
+    }
+
+    /// Serves a web application.
+    #[must_use]
+    pub fn with_ui(mut self, ui: Ui) -> Self {
+        self.ui = ui;
         self
     }
 

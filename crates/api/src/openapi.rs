@@ -337,7 +337,9 @@ fn schemas() -> Value {
         "Cancelled": object(&["conv_id", "turn_id", "status"], json!({
             "conv_id": text, "turn_id": text, "status": {"enum": ["cancelled"]},
         })),
-        "Queue": object(&["conv_id", "items"], json!({"conv_id": text, "items": {"type": "array", "items": object(
+        "Queue": object(&["conv_id", "items"], json!({"conv_id": text, "active": {"type": ["object", "null"],
+            "properties": {"idempotency_key": text, "turn_id": text, "runtime_key": text},
+            "required": ["idempotency_key", "turn_id", "runtime_key"]}, "items": {"type": "array", "items": object(
             &["idempotency_key", "prompt", "runtime_key", "queue_position"],
             json!({"idempotency_key": text, "prompt": text, "runtime_key": text, "queue_position": integer}),
         )}})),

@@ -15,7 +15,7 @@ use crate::routes::{
     bundle, chat, conversations, debug, operations, profiles, schemas, selection, system, timeline,
     versions,
 };
-use crate::ws;
+use crate::{ui, ws};
 
 /// Answers a request whose path is without the mount prefix.
 pub(crate) async fn route(
@@ -57,6 +57,6 @@ pub(crate) async fn route(
         "/metrics" => Ok(system::metrics(app)),
         // pages
         "/app-config.js" => system::app_config(app, &incoming.parts.method),
-        path => system::page(path, &incoming.parts.method),
+        _ => ui::page(app, &incoming.parts),
     }
 }

@@ -30,7 +30,8 @@ mod stream;
 use live::Running;
 pub(crate) use mail::Mail;
 pub use mail::{
-    Attach, Glance, Pause, Prompt, Refused, RuntimeSummary, Status, Submitted, TurnIds, Waiting,
+    Active, Attach, Glance, Line, Pause, Prompt, Refused, RuntimeSummary, Status, Submitted,
+    TurnIds, Waiting,
 };
 use requests::Requests;
 
@@ -302,7 +303,7 @@ impl Conversation {
                 let _ = answer.send(self.cancel());
             }
             Mail::Queue(answer) => {
-                let _ = answer.send(self.queue.iter().map(Prompt::waiting).collect());
+                let _ = answer.send(self.line());
             }
             Mail::Dequeue(key, answer) => {
                 let dequeued = self.dequeue(&key).await;
@@ -390,6 +391,15 @@ impl Conversation {
             return self.commit().await;
         }
         Ok(())
+    }
+
+    fn line(&self) -> Line {
+        let active = self.running.as_ref().map(|running| Active {
+            idempotency_key: running.key.clone(),
+            turn_id: running.ids.turn_id.clone(),
+            runtime_key: running.runtime.runtime_key.to_string(),
+        });
+        Line { active, waiting: self.queue.iter().map(Prompt::waiting).collect() }
     }
 
     async fn rename(&mut self, title: String) -> Result<(), Refused> {

@@ -12,8 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Outside;
 use crate::conversation::{
-    self, Attach, Glance, Mail, Patience, Pause, Prompt, Refused, Shared, Submitted, TurnIds,
-    Waiting,
+    self, Attach, Glance, Line, Mail, Patience, Pause, Prompt, Refused, Shared, Submitted, TurnIds,
 };
 use crate::counts::Counts;
 use crate::feed::{Held, Inbox};
@@ -179,14 +178,14 @@ impl Conversations {
         }
     }
 
-    /// The prompts that wait.
+    /// The prompt that runs, and those that wait.
     ///
     /// # Errors
     /// Nobody knows the conversation.
-    pub async fn queue(&self, conv_id: &str) -> Result<Vec<Waiting>, Refused> {
+    pub async fn queue(&self, conv_id: &str) -> Result<Line, Refused> {
         match self.ask_present(conv_id, Mail::Queue).await {
-            Some(waiting) => Ok(waiting),
-            None if self.is_stored(conv_id).await? => Ok(Vec::new()),
+            Some(line) => Ok(line),
+            None if self.is_stored(conv_id).await? => Ok(Line::default()),
             None => Err(Refused::NotFound),
         }
     }

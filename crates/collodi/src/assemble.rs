@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use collodi_api::access::Access;
 use collodi_api::logs::Ring;
+use collodi_api::ui::Ui;
 use collodi_api::{App, Mount, Operations, Release};
 use collodi_chat::conversation::Patience;
 use collodi_chat::{Conversations, Outside};
@@ -19,6 +20,9 @@ use collodi_store::{SqliteChats, SqliteProfiles};
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+
+// The files of `ui/dist`, by build.rs.
+include!(concat!(env!("OUT_DIR"), "/ui.rs"));
 
 /// Opens everything, serves until a signal, and stops gracefully.
 ///
@@ -71,7 +75,8 @@ pub(crate) async fn serve(mut config: Config, logs: Arc<Ring>) -> Result<()> {
     let conversations = Conversations::open(outside, patience(&config)).await?;
     let app = App::new(registry.clone(), Arc::new(conversations), access, mount, release());
     let operations = Operations { logs, config: std::mem::take(&mut config.described) };
-    let app = app.with_debug_api(config.values.debug_api).with_operations(operations);
+    let ui = ui(&config)?;
+    let app = app.with_debug_api(config.values.debug_api).with_operations(operations).with_ui(ui);
     let app = Arc::new(app);
 
     let listener =
@@ -81,6 +86,14 @@ pub(crate) async fn serve(mut config: Config, logs: Arc<Ring>) -> Result<()> {
     let patience = Duration::from_secs(config.values.shutdown_seconds);
     collodi_api::serve::serve(app, listener, stop, patience).await;
     Ok(())
+}
+
+/// The web application that was compiled in, or that of `--ui-dir`.
+fn ui(config: &Config) -> Result<Ui> {
+    match config.values.ui_dir.as_str() {
+        "" => Ok(Ui::embedded(FILES, &config.root())),
+        folder => Ui::of_folder(Path::new(folder)).with_context(|| format!("--ui-dir {folder}")),
+    }
 }
 
 /// How long conversations wait for somebody.

@@ -133,8 +133,13 @@ async fn cancel(app: &App, id: &str) -> Result<Response, Failure> {
 }
 
 async fn queue(app: &App, id: &str) -> Result<Response, Failure> {
-    let waiting = app.conversations.queue(id).await.map_err(refused)?;
-    let items: Vec<Value> = waiting
+    let line = app.conversations.queue(id).await.map_err(refused)?;
+    let active = line.active.map(|active| {
+        json!({"idempotency_key": active.idempotency_key, "turn_id": active.turn_id,
+            "runtime_key": active.runtime_key})
+    });
+    let items: Vec<Value> = line
+        .waiting
         .iter()
         .enumerate()
         .map(|(at, prompt)| {
@@ -142,5 +147,5 @@ async fn queue(app: &App, id: &str) -> Result<Response, Failure> {
                 "runtime_key": prompt.runtime_key, "queue_position": at + 1})
         })
         .collect();
-    Ok(json_value(StatusCode::OK, &json!({"conv_id": id, "items": items})))
+    Ok(json_value(StatusCode::OK, &json!({"conv_id": id, "active": active, "items": items})))
 }

@@ -1,6 +1,6 @@
 //! Health, metrics, release, the description of the API, and the page.
 
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -8,8 +8,6 @@ use serde_json::json;
 use super::{json, json_value};
 use crate::problem::Failure;
 use crate::{App, metrics};
-
-const PAGE: &str = include_str!("../page.html");
 
 /// The process answers.
 pub(crate) fn healthz() -> Response {
@@ -81,14 +79,4 @@ pub(crate) fn app_config(app: &App, method: &Method) -> Result<Response, Failure
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
-}
-
-/// The start page, until the web application takes its place. Unknown paths are 404 below the API and the page
-/// elsewhere, as the contract has it for its single-page client.
-pub(crate) fn page(path: &str, method: &Method) -> Result<Response, Failure> {
-    let is_file = ["/api/", "/static/", "/assets/"].iter().any(|folder| path.starts_with(folder));
-    if is_file || path == "/api" || method != Method::GET {
-        return Err(Failure::no_page());
-    }
-    Ok(Html(PAGE).into_response())
 }

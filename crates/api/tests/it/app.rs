@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use collodi_api::access::Access;
+use collodi_api::ui::{Embedded, Ui};
 use collodi_api::{App, Mount, Release};
 use collodi_chat::conversation::Patience;
 use collodi_chat::middleware::Toolbox;
@@ -170,7 +171,10 @@ impl Setup {
             schema_version: 1,
             apps: &["web-chat"],
         };
-        let app = Arc::new(App::new(registry.clone(), conversations, access, self.mount, release));
+        let page = Embedded { name: "index.html", plain: b"<!doctype html>", gzip: &[] };
+        let ui = Ui::embedded(&[page], &self.mount.root);
+        let app = App::new(registry.clone(), conversations, access, self.mount, release);
+        let app = Arc::new(app.with_ui(ui));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

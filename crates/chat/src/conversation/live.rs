@@ -163,6 +163,11 @@ impl Conversation {
         self.record.last_activity_ms = now.max(self.record.last_activity_ms);
         self.record.seq = self.next_seq() + super::NUMBERS;
         self.push_record();
+        if self.head.is_none() && self.record.title.is_empty() {
+            // Until somebody names it, it is called what it began with.
+            self.record.title = title_of(&prompt.text);
+            self.batch.push(Write::Title(self.record.title.clone()));
+        }
         let retried = prompt.retry_turn_id.as_deref();
         if let Some(head) = self.head.as_mut().filter(|_| retried.is_some()) {
             head.superseded = true;
@@ -421,4 +426,37 @@ fn tool_config(limits: ToolLimits, allowed: Option<&[String]>) -> Value {
         "tool_error_handling": handling,
         "retry_config": {"max_retries": 2, "backoff_base": "1s", "backoff_factor": 2},
     })
+}
+
+/// The first line of a prompt, cut at a word.
+fn title_of(prompt: &str) -> String {
+    const LONGEST: usize = 60;
+    let line = prompt.lines().next().unwrap_or_default().trim();
+    if line.chars().count() <= LONGEST {
+        return line.to_owned();
+    }
+    let cut: String = line.chars().take(LONGEST).collect();
+    let words = cut.rsplit_once(' ').map_or(cut.as_str(), |(words, _)| words);
+    format!("{}...", words.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::title_of;
+
+    #[test]
+    fn a_title_is_the_first_line_cut_at_a_word() {
+        for (prompt, title) in [
+            ("Hello", "Hello"),
+            ("First\nsecond", "First"),
+            (
+                "What is the average order value of the second quarter in euros?",
+                "What is the average order value of the second quarter in...",
+            ),
+        ] {
+            assert_eq!(title_of(prompt), title);
+        }
+        let long = "x".repeat(100);
+        assert_eq!(title_of(&long), format!("{}...", "x".repeat(60)));
+    }
 }

@@ -147,6 +147,26 @@ pub struct Attach {
     pub since_seq: Option<u64>,
 }
 
+/// What runs and what waits.
+#[derive(Debug, Clone, Default)]
+pub struct Line {
+    /// The prompt that runs.
+    pub active: Option<Active>,
+    /// The prompts behind it, in their order.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A prompt that runs.
+#[derive(Debug, Clone)]
+pub struct Active {
+    /// Its key.
+    pub idempotency_key: String,
+    /// Its turn.
+    pub turn_id: String,
+    /// What it runs under.
+    pub runtime_key: String,
+}
+
 /// A prompt that waits.
 #[derive(Debug, Clone)]
 pub struct Waiting {
@@ -209,7 +229,7 @@ pub(crate) enum Mail {
     /// Stores what is still held back; the answer comes when everything is stored that any socket has seen.
     Settle(oneshot::Sender<()>),
     Cancel(oneshot::Sender<Result<TurnIds, Refused>>),
-    Queue(oneshot::Sender<Vec<Waiting>>),
+    Queue(oneshot::Sender<Line>),
     Dequeue(String, oneshot::Sender<Result<(), Refused>>),
     Title(String, oneshot::Sender<Result<(), Refused>>),
     Delete(oneshot::Sender<Result<(), Refused>>),

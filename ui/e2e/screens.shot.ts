@@ -1,0 +1,40 @@
+// Pictures of the main screens, light and dark, wide and narrow: `npm run shots`, then look at ui/shots.
+
+import { mkdirSync } from "node:fs";
+import { test } from "vitest";
+import { Server, Stage } from "./stage";
+
+const SIZES = { wide: 1440, middle: 768, narrow: 360 };
+
+test("pictures", async () => {
+  const server = await Server.start(["--demo-pace-ms", "5"]);
+  await server.ask("POST", "api/chat/profiles", {
+    slug: "analyst",
+    display_name: "Analyst with a name that is rather long",
+    description: "Reads the weekly numbers and says what changed, in a few sentences.",
+    extensions: { "webchat.starter_suggestions@v1": { items: ["What changed this week?", "Which region grew?"] } },
+  });
+  await server.ask("POST", "api/chat/profiles/analyst/default");
+  mkdirSync("shots", { recursive: true });
+  for (const [size, width] of Object.entries(SIZES)) {
+    for (const colorScheme of ["light", "dark"] as const) {
+      const stage = await Stage.open(server, { viewport: { width, height: 900 }, colorScheme });
+      const { page } = stage;
+      const shot = (name: string) => page.screenshot({ path: `shots/${name}-${size}-${colorScheme}.png` });
+      await page.getByRole("button", { name: "Which region grew?" }).waitFor();
+      await shot("new");
+      await stage.send("What changed this week? Please look at every region, and say where the numbers come from.");
+      await page.getByRole("button", { name: "Ask again" }).waitFor();
+      await page.getByRole("button", { name: /^Profile/ }).click();
+      await page.getByRole("option").first().waitFor();
+      await shot("picker");
+      await page.getByRole("option", { name: /agent/ }).click();
+      await stage.send("And as an agent?");
+      await page.getByText(/Profile changed/).waitFor();
+      await page.getByRole("button", { name: "Ask again" }).waitFor();
+      await shot("thread");
+      await stage.close();
+    }
+  }
+  await server.stop();
+}, 300_000);

@@ -1,0 +1,27 @@
+// Before the first word: who would answer, and what one could ask.
+
+import type { ProfileListItem } from "../api";
+
+/** `webchat.starter_suggestions@v1` of a profile. */
+function suggestionsOf(profile: ProfileListItem | undefined): string[] {
+  const extension = profile?.extensions?.["webchat.starter_suggestions@v1"] as { items?: unknown } | undefined;
+  const items = Array.isArray(extension?.items) ? extension.items : [];
+  return items.filter((item): item is string => typeof item === "string" && item.trim() !== "");
+}
+
+export function Empty({ profile, onAsk }: { profile: ProfileListItem | undefined; onAsk: (text: string) => void }) {
+  if (!profile) return null;
+  return (
+    <div className="empty">
+      <h1>{profile.display_name || profile.slug}</h1>
+      {profile.description && <p>{profile.description}</p>}
+      <div className="suggestions">
+        {suggestionsOf(profile).map((text) => (
+          <button type="button" key={text} className="button" onClick={() => onAsk(text)}>
+            {text}
+          </button>
+        ))}
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,24 @@
+// A conversation as a file.
+
+import { attributionOf, type Conversation, roleOf, textOf } from "./frames";
+
+export function asMarkdown(title: string, conversation: Conversation): string {
+  const parts = [`# ${title}`];
+  for (const id of conversation.order) {
+    const entity = conversation.entities.get(id);
+    if (entity?.kind !== "message" || roleOf(entity) === "thinking") continue;
+    const { runtimeKey, profileVersion, model } = attributionOf(entity);
+    const by = [runtimeKey && `${runtimeKey} v${profileVersion}`, model].filter(Boolean).join(", ");
+    parts.push(roleOf(entity) === "user" ? "## You" : `## ${by || "Assistant"}`, textOf(entity));
+  }
+  return `${parts.join("\n\n")}\n`;
+}
+
+export function save(name: string, type: string, text: string): void {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name.replaceAll(/[/\\:]+/g, "-");
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}

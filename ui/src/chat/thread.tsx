@@ -1,0 +1,177 @@
+// A conversation as one reads it, and what one can do with it.
+
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useCallback, useEffect, useMemo, useState } from "react";
+import { Refusal } from "../api";
+import { Icon } from "../icons";
+import { Composer } from "./composer";
+import { Empty } from "./empty";
+import { Entry, groupsOf } from "./entry";
+import { useFollow } from "./follow";
+import { attributionOf, type Conversation, EMPTY, type Entity, isGrowing, roleOf, textOf } from "./frames";
+import { ThreadHead } from "./head";
+import { LinkBar } from "./link-bar";
+import { cancel, dequeue, drawn, line, profiles, select, selection, submit } from "./queries";
+import type { Live } from "./store";
+
+interface Props {
+  convId: string;
+  /** Absent before the first prompt. */
+  live: Live | null;
+  onFirst?: () => void;
+  onRetry?: () => void;
+}
+
+export function Thread({ convId, live, onFirst, onRetry }: Props) {
+  const client = useQueryClient();
+  const conversation = live?.conversation ?? EMPTY;
+  const isNew = onFirst !== undefined;
+  const growing = useMemo(() => [...conversation.entities.values()].some(isGrowing), [conversation]);
+  const known = useQuery({ ...profiles, refetchInterval: 30_000 });
+  const selected = useQuery(selection);
+  const waiting = useQuery({ ...line(convId), enabled: !isNew, refetchInterval: growing ? 2_000 : false });
+  const [picked, setPicked] = useState<string | null>(null);
+  const [editing, setEditing] = useState<string | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  const [sending, setSending] = useState(0);
+
+  const newest = useMemo(() => newestPrompt(conversation), [conversation]);
+  const profile = picked ?? lastProfile(conversation) ?? selected.data?.slug ?? "";
+  const running = growing || sending > 0 || waiting.data?.active != null;
+
+  const refresh = useCallback(() => {
+    void client.invalidateQueries({ queryKey: ["line", convId] });
+    void client.invalidateQueries({ queryKey: ["conversations"] });
+  }, [client, convId]);
+  // Whether a run goes on after a message or a tool has ended, only the server knows.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: asked again whenever something ends or begins
+  useEffect(() => {
+    if (!isNew) refresh();
+  }, [growing, conversation.order.length, isNew, refresh]);
+
+  const send = async (text: string, retryTurnId?: string): Promise<boolean> => {
+    setProblem(null);
+    setEditing(null);
+    setSending((count) => count + 1);
+    try {
+      await submit({ convId, text, profile, key: drawn(), retryTurnId });
+      onFirst?.();
+      refresh();
+      return true;
+    } catch (error) {
+      setProblem(said(error));
+      return false;
+    } finally {
+      setSending((count) => count - 1);
+    }
+  };
+  const stop = async () => {
+    try {
+      await cancel(convId);
+    } catch (error) {
+      // It may have ended by itself meanwhile.
+      if (!(error instanceof Refusal && error.status === 409)) setProblem(said(error));
+    }
+    refresh();
+  };
+  const pick = (slug: string) => {
+    setPicked(slug);
+    void select(slug).catch(() => undefined); // only for the next visit
+  };
+  const groups = useMemo(() => groupsOf(conversation), [conversation]);
+  const follow = useFollow(conversation);
+  const items = known.data ?? [];
+  return (
+    <main className="thread" id="work" tabIndex={-1}>
+      <ThreadHead convId={convId} conversation={conversation} isNew={isNew} />
+      {live && <LinkBar link={live.link} onRetry={onRetry} />}
+      <div className="scroll" ref={follow.ref}>
+        <div className="entries" role="log" aria-label="Conversation" aria-live="polite" aria-busy={running}>
+          {groups.map((group) => (
+            <Entry
+              key={group.key}
+              group={group}
+              profiles={items}
+              newest={!running && group.turnId === newest?.turnId ? newest : null}
+              onEdit={() => newest && setEditing(newest.turnId)}
+              onAgain={() => newest && void send(newest.text, newest.turnId)}
+            />
+          ))}
+          {running && !growing && <p className="working">Working</p>}
+          {conversation.order.length === 0 && (isNew || live?.ready) && sending === 0 && (
+            <Empty profile={items.find((item) => item.slug === profile)} onAsk={(text) => void send(text)} />
+          )}
+        </div>
+        {follow.behind && (
+          <button type="button" className="button new-text" onClick={follow.toEnd}>
+            <Icon name="down" />
+            New text below
+          </button>
+        )}
+      </div>
+      <div className="dock">
+        {problem && (
+          <p className="problem" role="alert">
+            <Icon name="alert" />
+            {problem}
+            <button type="button" className="quiet" onClick={() => setProblem(null)} aria-label="Dismiss">
+              <Icon name="close" />
+            </button>
+          </p>
+        )}
+        {(waiting.data?.items.length ?? 0) > 0 && (
+          <ul className="queue" aria-label="Prompts that wait">
+            {waiting.data?.items.map((item) => (
+              <li key={item.idempotency_key} className="chip">
+                <span>{item.prompt}</span>
+                <button
+                  type="button"
+                  className="quiet"
+                  aria-label={`Remove the waiting prompt: ${item.prompt}`}
+                  onClick={() => void dequeue(convId, item.idempotency_key).then(refresh, refresh)}
+                >
+                  <Icon name="close" />
+                </button>
+              </li>
+            ))}
+          </ul>
+        )}
+        <Composer
+          convId={convId}
+          profiles={items}
+          profile={profile}
+          running={running}
+          newest={newest}
+          editing={editing}
+          onEdit={setEditing}
+          onPick={pick}
+          onSend={(text) => send(text, editing ?? undefined)}
+          onStop={() => void stop()}
+        />
+      </div>
+    </main>
+  );
+}
+
+function said(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function entitiesOf(conversation: Conversation): Entity[] {
+  return conversation.order.flatMap((id) => conversation.entities.get(id) ?? []);
+}
+
+/** The newest prompt and its turn, which is part of its id. */
+function newestPrompt(conversation: Conversation): { text: string; turnId: string } | null {
+  const prompt = entitiesOf(conversation).findLast(
+    (entity) => entity.id.startsWith("user-") && roleOf(entity) === "user",
+  );
+  return prompt ? { text: textOf(prompt), turnId: prompt.id.slice("user-".length) } : null;
+}
+
+function lastProfile(conversation: Conversation): string | undefined {
+  return entitiesOf(conversation)
+    .map(attributionOf)
+    .findLast((by) => by.runtimeKey)?.runtimeKey;
+}

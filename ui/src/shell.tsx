@@ -1,0 +1,23 @@
+// The frame around every page: the rail, and where the work is.
+
+import { Link, Outlet, useLocation } from "@tanstack/react-router";
+import { Icon } from "./icons";
+
+export function Shell() {
+  const { pathname } = useLocation();
+  const inChat = pathname === "/" || pathname.startsWith("/c/");
+  return (
+    <div className="shell">
+      <a className="skip" href="#work">
+        Skip to the work
+      </a>
+      <nav className="rail" aria-label="Areas">
+        <Link to="/" className="rail-item" data-here={inChat}>
+          <Icon name="chat" />
+          <span>Chat</span>
+        </Link>
+      </nav>
+      <Outlet />
+    </div>
+  );
+}
