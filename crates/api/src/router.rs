@@ -34,6 +34,7 @@ pub(crate) async fn route(
         "/api/chat/bundle" => Box::pin(bundle::answer(app, &incoming, body)).await,
         "/api/chat/schemas/middlewares" => schemas::middlewares(app, &incoming.parts.method),
         "/api/chat/schemas/extensions" => schemas::extensions(app, &incoming.parts.method),
+        "/api/chat/schemas/tools" => schemas::tools(app, &incoming.parts.method),
         // chat (chapter 30)
         path if chat::is_chat(path) => Box::pin(chat::submit(app, &incoming, body)).await,
         "/ws" => Box::pin(ws::upgrade(app.clone(), incoming.parts)).await,

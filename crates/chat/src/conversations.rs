@@ -21,6 +21,7 @@ use crate::store::{
     ChatStore, ConversationFilter, ConversationRecord, TimelineRange, TurnFilter, TurnSnapshot,
 };
 use crate::timeline;
+use crate::tool::Tool;
 
 /// Most conversations that a process holds in memory at once.
 pub const MAX_CONVERSATIONS: usize = 10_000;
@@ -116,6 +117,12 @@ impl Conversations {
     #[must_use]
     pub fn new_id(&self) -> String {
         (self.shared.outside.new_id)()
+    }
+
+    /// The registry's own tools, by the names under which profiles list them.
+    #[must_use]
+    pub fn tools(&self) -> Vec<Arc<dyn Tool>> {
+        self.shared.outside.toolbox.tools()
     }
 
     /// Unix milliseconds, now.

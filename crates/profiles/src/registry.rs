@@ -302,6 +302,29 @@ impl Registry {
         self.execute(command, author, dry_run).await
     }
 
+    /// What a patch would change, by field.
+    ///
+    /// # Errors
+    /// As [`Self::update_profile`].
+    pub async fn preview_profile(
+        &self,
+        request: UpdateProfile,
+        author: Author,
+    ) -> Result<Comparison, Error> {
+        let (registry, slug) = (request.registry.clone(), request.slug.clone());
+        let snapshot = self.snapshot();
+        let written = self.update_profile(request, author, true).await?;
+        let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
+        let before = state.get(&slug).ok_or(Error::ProfileNotFound)?.clone();
+        let after = written.stored.ok_or(Error::ProfileNotFound)?;
+        let versions = [&before, &after].map(|stored| stored.profile().metadata.version);
+        let changes = aside(move || {
+            let content = |stored: &Stored| authored(serde_json::json!(stored.profile()));
+            Ok(diff(&content(&before), &content(&after)))
+        });
+        Ok(Comparison { slug, from: versions[0], to: versions[1], changes: changes.await? })
+    }
+
     /// Deletes a profile; if it was the default, another takes its place (D1, decision 7).
     ///
     /// # Errors

@@ -27,6 +27,11 @@ pub(super) fn paths() -> Value {
                     query("from", "integer", "The earlier version; the one before `to` when absent"),
                     query("to", "integer", "The later version; the newest when absent"),
                 ], None, &[(200, "The differences", reference("Diff")), (400, "", failure()), unknown()]),
+            "post": operation("previewProfile", "What a patch would change, field by field, without writing", &[],
+                Some("UpdateProfile"), &[
+                    (200, "The differences", reference("Diff")), (400, "", failure()), (403, "Read-only", failure()),
+                    unknown(), (409, "", failure()), (413, "", failure()), (415, "", failure()),
+                ]),
         },
         "/api/chat/profiles/{slug}/restore": {
             "parameters": [slug()],
@@ -38,6 +43,9 @@ pub(super) fn paths() -> Value {
                     (412, "", failure()), (413, "", failure()), (415, "", failure()), (500, "", failure()),
                 ]),
         },
+        "/api/chat/schemas/tools": {"get": operation("listTools", "Tools that profiles may list", &[], None, &[
+            (200, "By name", array("ToolSchema")),
+        ])},
         "/api/chat/bundle": {
             "get": operation("exportBundle", "All profiles as one YAML text; `X-Revision` is the revision of the database", &[
                     query("registry", "string", "Only this registry"),
@@ -65,6 +73,7 @@ pub(super) fn schemas() -> Value {
             "registry_version": number, "content_hash": text, "actor": text, "source": text, "note": text,
             "request_id": text, "at_ms": number,
         }), json!(["change", "registry", "operation", "version", "at_ms"])),
+        "ToolSchema": object(json!({"name": text, "description": text, "schema": {}}), json!(["name", "description", "schema"])),
         "Restore": object(json!({
             "registry": text, "version": number, "expected_version": number, "note": text,
         }), json!(["version", "expected_version"])),

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use collodi_profiles::json::{Members, Object};
 use collodi_profiles::profile::{Draft, ProfilePatch};
 use collodi_profiles::registry::{CreateProfile, Filter, MakeDefault, UpdateProfile};
-use collodi_profiles::{Error, Policy, ProfileSlug, Runtime};
+use collodi_profiles::{Author, Error, Policy, ProfileSlug, Runtime};
 use http::header::{HeaderValue, LINK};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::write::{about, answer, author, empty, guard, mark, stamped};
-use super::{X_REGISTRY_VERSION, versions};
+use super::{X_REGISTRY_VERSION, json_value, versions};
 use crate::App;
 use crate::access::Role;
 use crate::context::Incoming;
@@ -134,6 +134,7 @@ pub(crate) async fn item(app: &App, incoming: &Incoming, body: Body) -> Result<R
         (Action::Diff, &Method::GET) => {
             Box::pin(versions::compare(app, &incoming.parts, slug)).await
         }
+        (Action::Diff, &Method::POST) => Box::pin(preview_profile(app, incoming, body, slug)).await,
         (Action::Restore, &Method::POST) => {
             Box::pin(versions::restore(app, incoming, body, slug)).await
         }
@@ -269,13 +270,40 @@ async fn update_profile(
     body: Body,
     slug: ProfileSlug,
 ) -> Result<Response, Failure> {
+    let (request, author) = read_patch(app, incoming, body, slug).await?;
+    let role = incoming.principal.role;
+    let dry_run = Query::of(&incoming.parts)?.is_on("dry_run");
+    match app.registry.update_profile(request, author, dry_run).await {
+        Ok(written) => answer(StatusCode::OK, &written, dry_run),
+        Err(Error::UnlockForbidden) => Err(Failure::role(role.as_str())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What a patch would change, by field; nothing is written.
+async fn preview_profile(
+    app: &App,
+    incoming: &Incoming,
+    body: Body,
+    slug: ProfileSlug,
+) -> Result<Response, Failure> {
+    let (request, author) = read_patch(app, incoming, body, slug).await?;
+    let preview = app.registry.preview_profile(request, author).await?;
+    Ok(json_value(StatusCode::OK, &serde_json::json!(preview)))
+}
+
+async fn read_patch(
+    app: &App,
+    incoming: &Incoming,
+    body: Body,
+    slug: ProfileSlug,
+) -> Result<(UpdateProfile, Author), Failure> {
     let parts = &incoming.parts;
     let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
     let body: PatchBody = extract::parse(&bytes)?;
     let query = Query::of(parts)?;
     let registry = query.registry(body.registry.as_deref(), app.registry.default_registry())?;
     let author = author(app, incoming, body.note)?;
-    let role = incoming.principal.role;
     let request = UpdateProfile {
         registry,
         slug,
@@ -290,14 +318,9 @@ async fn update_profile(
         },
         set_default: body.set_default.unwrap_or(false),
         guard: guard(parts, body.expected_version),
-        may_unlock: role == Role::Operator,
+        may_unlock: incoming.principal.role == Role::Operator,
     };
-    let dry_run = query.is_on("dry_run");
-    match app.registry.update_profile(request, author, dry_run).await {
-        Ok(written) => answer(StatusCode::OK, &written, dry_run),
-        Err(Error::UnlockForbidden) => Err(Failure::role(role.as_str())),
-        Err(error) => Err(error.into()),
-    }
+    Ok((request, author))
 }
 
 async fn delete_profile(

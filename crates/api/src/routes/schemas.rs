@@ -1,4 +1,4 @@
-//! `/api/chat/schemas/*` (chapter 20 §5.9 and §5.10). Rendered once at start: discovery cannot fail later.
+//! `/api/chat/schemas/*` (chapter 20 §5.9 and §5.10), and tools beside them. Rendered once at start: discovery cannot fail later.
 
 use axum::response::Response;
 use bytes::Bytes;
@@ -16,6 +16,19 @@ pub(crate) fn middlewares(app: &App, method: &Method) -> Result<Response, Failur
 
 pub(crate) fn extensions(app: &App, method: &Method) -> Result<Response, Failure> {
     get(method, &app.extension_schemas)
+}
+
+/// The tools that profiles may list; those that middlewares bring are theirs.
+pub(crate) fn tools(app: &App, method: &Method) -> Result<Response, Failure> {
+    let tools = app.conversations.tools();
+    let items: Vec<Value> = tools
+        .iter()
+        .map(|tool| {
+            let spec = tool.spec();
+            json!({"name": tool.listed_as(), "description": spec.description, "schema": spec.parameters})
+        })
+        .collect();
+    get(method, &format!("{}\n", json!(items)).into())
 }
 
 fn get(method: &Method, body: &Bytes) -> Result<Response, Failure> {

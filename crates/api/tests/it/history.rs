@@ -27,6 +27,35 @@ async fn with_history() -> TestApp {
     app
 }
 
+#[tokio::test]
+async fn a_preview_says_by_field_what_a_patch_would_change_and_writes_nothing() {
+    let app = with_history().await;
+    let path = format!("{PROFILES}/p/diff");
+    let patch = json!({"display_name": "Q", "runtime": {"system_prompt": "You are brief.\nYou are calm.", "tools": ["calc"]}});
+    let preview = app.post(&path, patch).await.expect_json(200);
+    assert_eq!((&preview["from"], &preview["to"]), (&json!(3), &json!(4)));
+    assert_eq!(
+        column(&preview["changes"], "path"),
+        ["display_name", "runtime.system_prompt", "runtime.tools"]
+    );
+    assert_eq!(app.document("p").await["display_name"], "P");
+    let none = app.post(&path, json!({"display_name": "P"})).await.expect_json(200);
+    assert_eq!(none["changes"], json!([]));
+    let refused = app.post(&path, json!({"runtime": {"tools": ["nope"]}})).await;
+    refused.expect_text(400, "validation error (runtime.tools[0]): unknown tool \"nope\"");
+    app.post(&format!("{PROFILES}/nobody/diff"), json!({}))
+        .await
+        .expect_text(404, "profile not found");
+}
+
+#[tokio::test]
+async fn the_tools_that_profiles_may_list_are_served_with_their_schemas() {
+    let app = TestApp::start().await;
+    let tools = app.get("/api/chat/schemas/tools").await.expect_json(200);
+    assert_eq!(column(&tools, "name"), ["calculator"]);
+    assert_eq!(tools[0]["schema"]["type"], "object");
+}
+
 fn column(items: &Value, key: &str) -> Vec<Value> {
     items.as_array().unwrap().iter().map(|item| item[key].clone()).collect()
 }
