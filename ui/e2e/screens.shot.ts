@@ -33,6 +33,20 @@ test("pictures", async () => {
       await page.getByText(/Profile changed/).waitFor();
       await page.getByRole("button", { name: "Ask again" }).waitFor();
       await shot("thread");
+      page.on("dialog", (dialog) => void dialog.accept());
+      await page.goto(`${server.url}p`);
+      await page.getByRole("link", { name: /Analyst/ }).waitFor();
+      await shot("profiles");
+      await page.goto(`${server.url}p/analyst`);
+      await page.getByText("No changes").waitFor();
+      await page.getByRole("textbox", { name: "System prompt" }).fill("You read numbers.\nYou say what changed.");
+      await page.getByRole("button", { name: "Add a middleware" }).click();
+      await page.getByText(/changes, valid/).waitFor();
+      await shot("editor");
+      await page.getByRole("button", { name: "Review" }).click();
+      await page.getByRole("dialog").getByText("runtime.system_prompt").waitFor();
+      await shot("review");
+
       await stage.close();
     }
   }

@@ -94,6 +94,8 @@ export class Stage {
     const page = await context.newPage();
     const stage = new Stage(browser, page);
     page.on("console", (message) => {
+      // That a draft was refused is what the editor asked; the browser notes every refusal.
+      if (/status of (400|409)/.test(message.text())) return;
       if (message.type() === "error" || message.type() === "warning") stage.complaints.push(message.text());
     });
     page.on("pageerror", (error) => stage.complaints.push(String(error)));

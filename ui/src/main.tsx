@@ -1,5 +1,5 @@
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { createRootRoute, createRoute, createRouter, RouterProvider } from "@tanstack/react-router";
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, RouterProvider } from "@tanstack/react-router";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { BASE, Refusal } from "./api";
@@ -7,11 +7,26 @@ import { ChatPage } from "./chat/page";
 import { Shell } from "./shell";
 import "./style/base.css";
 import "./style/chat.css";
+import "./style/profiles.css";
+import "./style/operations.css";
 
 const root = createRootRoute({ component: Shell });
 const chat = createRoute({ getParentRoute: () => root, path: "/", component: ChatPage });
 const conversation = createRoute({ getParentRoute: () => root, path: "/c/$convId", component: ChatPage });
-const router = createRouter({ routeTree: root.addChildren([chat, conversation]), basepath: BASE });
+// Most people only chat; the other pages come when they are asked for.
+const editor = () => import("./profiles/page");
+const profiles = lazyRouteComponent(editor, "ProfilesPage");
+const newProfile = lazyRouteComponent(editor, "NewProfilePage");
+const operations = lazyRouteComponent(() => import("./operations/page"), "OperationsPage");
+const routeTree = root.addChildren([
+  chat,
+  conversation,
+  createRoute({ getParentRoute: () => root, path: "/p", component: profiles }),
+  createRoute({ getParentRoute: () => root, path: "/p/new", component: newProfile }),
+  createRoute({ getParentRoute: () => root, path: "/p/$slug", component: profiles }),
+  createRoute({ getParentRoute: () => root, path: "/ops", component: operations }),
+]);
+const router = createRouter({ routeTree, basepath: BASE });
 
 declare module "@tanstack/react-router" {
   interface Register {

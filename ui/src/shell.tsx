@@ -16,6 +16,14 @@ export function Shell() {
           <Icon name="chat" />
           <span>Chat</span>
         </Link>
+        <Link to="/p" className="rail-item" data-here={pathname.startsWith("/p")}>
+          <Icon name="profile" />
+          <span>Profiles</span>
+        </Link>
+        <Link to="/ops" className="rail-item" data-here={pathname === "/ops"}>
+          <Icon name="pulse" />
+          <span>Status</span>
+        </Link>
       </nav>
       <Outlet />
     </div>

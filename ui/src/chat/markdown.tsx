@@ -61,7 +61,8 @@ function Code({ children }: { children: React.ReactNode }) {
         <Icon name={copied ? "check" : "copy"} />
         {copied ? "Copied" : "Copy"}
       </button>
-      <pre ref={setElement} tabIndex={-1}>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached with the keyboard */}
+      <pre ref={setElement} tabIndex={0}>
         {children}
       </pre>
     </div>

@@ -1,0 +1,116 @@
+import AxeBuilder from "@axe-core/playwright";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Server, Stage } from "./stage";
+
+let server: Server;
+
+beforeAll(async () => {
+  server = await Server.start(["--demo-pace-ms", "1"]);
+});
+afterAll(() => server.stop());
+
+test("a profile with a middleware is made, an error is seen at its field, mended, saved, and chatted with", async () => {
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await page.getByRole("link", { name: "Profiles" }).click();
+  await page.getByRole("link", { name: "New" }).click();
+  await page.getByRole("textbox", { name: "Name" }).fill("Weekly Analyst");
+  expect(await page.getByRole("textbox", { name: "Slug" }).inputValue()).toBe("weekly-analyst");
+  await page.getByRole("textbox", { name: "System prompt" }).fill("You read numbers.");
+  await page.getByRole("combobox", { name: "Middleware to add" }).selectOption("sqlite");
+  await page.getByRole("button", { name: "Add a middleware" }).click();
+  const rows = page.getByRole("textbox", { name: "max_rows" });
+  await rows.fill("-5");
+  await page.getByText("1 problem").waitFor();
+  expect(await rows.getAttribute("aria-invalid")).toBe("true");
+  await page.locator(".use .complaint").waitFor();
+  await page.getByRole("button", { name: "Show the first" }).click();
+  expect(await page.evaluate(() => document.activeElement?.getAttribute("aria-invalid"))).toBe("true");
+  await rows.fill("50");
+  await page.getByText("Valid", { exact: true }).waitFor();
+  await page.getByRole("button", { name: "Create" }).click();
+  await page.getByRole("dialog").getByRole("textbox").fill("for the weekly numbers");
+  await page.getByRole("dialog").getByRole("button", { name: "Create" }).click();
+  await page.getByText("create by web-chat: for the weekly numbers").waitFor();
+  const stored = (await server.ask("GET", "api/chat/profiles/weekly-analyst")) as { extensions: unknown };
+  expect(JSON.stringify(stored.extensions)).toContain('"max_rows":50');
+
+  await page.getByRole("link", { name: "Chat" }).click();
+  await page.getByRole("button", { name: /^Profile/ }).click();
+  await page.getByRole("option", { name: /Weekly Analyst/ }).click();
+  await stage.send("Hello");
+  await page.getByText("Weekly Analyst v1").waitFor();
+  await page.getByText(/You read numbers/).waitFor();
+  await stage.close();
+});
+
+test("a change is reviewed as a difference, saved, and taken back from the history", async () => {
+  await server.ask("POST", "api/chat/profiles", { slug: "edited", runtime: { system_prompt: "One.\nTwo.\n" } });
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await page.goto(`${server.url}p/edited`);
+  await page.getByText("No changes").waitFor();
+  await page.getByRole("textbox", { name: "System prompt" }).fill("One.\nThree.\n");
+  await page.getByText("1 change, valid").waitFor();
+  await page.getByRole("button", { name: "Review" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("runtime.system_prompt").waitFor();
+  expect(await dialog.locator("mark").allInnerTexts()).toEqual(["Two.", "Three."]);
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await page.getByText("v2", { exact: false }).first().waitFor();
+  await page.getByRole("button", { name: "Go back to it" }).click();
+  await page.getByRole("button", { name: "Restore v1" }).click();
+  await page.getByText("restore by web-chat").waitFor();
+  expect(await page.getByRole("textbox", { name: "System prompt" }).inputValue()).toBe("One.\nTwo.\n");
+  await stage.close();
+});
+
+test("of two who edit at once the later one sees both changes, and chooses where they meet", async () => {
+  await server.ask("POST", "api/chat/profiles", {
+    slug: "shared",
+    display_name: "Shared",
+    runtime: { system_prompt: "Old." },
+  });
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await page.goto(`${server.url}p/shared`);
+  await page.getByRole("textbox", { name: "System prompt" }).fill("Mine.");
+  await page.getByText("1 change, valid").waitFor();
+  await server.ask("PATCH", "api/chat/profiles/shared", {
+    description: "Theirs.",
+    runtime: { system_prompt: "Theirs." },
+  });
+  await page.getByRole("button", { name: "Review" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
+  await page.getByRole("region", { name: "Changed on both sides" }).waitFor();
+  expect(await page.getByRole("textbox", { name: "Description" }).inputValue()).toBe("Theirs.");
+  await page.getByRole("button", { name: "Keep mine" }).click();
+  await page.getByText("1 change, valid").waitFor();
+  await page.getByRole("button", { name: "Review" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
+  await page.getByText("No changes").waitFor();
+  const stored = (await server.ask("GET", "api/chat/profiles/shared")) as {
+    description: string;
+    runtime: { system_prompt: string };
+  };
+  expect([stored.description, stored.runtime.system_prompt]).toEqual(["Theirs.", "Mine."]);
+  await stage.close();
+});
+
+test("nobody is kept out of the editor, and it fits", async () => {
+  for (const [width, colorScheme] of [
+    [1280, "light"],
+    [1280, "dark"],
+    [360, "light"],
+  ] as const) {
+    const stage = await Stage.open(server, { viewport: { width, height: 800 }, colorScheme });
+    await stage.page.goto(`${server.url}p/agent`);
+    await stage.page.getByText("No changes").waitFor();
+    const found = await new AxeBuilder({ page: stage.page }).analyze();
+    const serious = found.violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+    expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`)).toEqual([]);
+    const overflow = await stage.page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+    expect(overflow).toBeLessThanOrEqual(0);
+    await stage.close();
+  }
+});

@@ -1,0 +1,108 @@
+// What a profile was: a log, any two versions compared, and one step back.
+
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { exact, relative } from "../time";
+import { Diff } from "./diff";
+import type { Document } from "./draft";
+import { compared, history, restore } from "./queries";
+
+interface Props {
+  slug: string;
+  version: number;
+  dirty: boolean;
+  onRestored: (document: Document) => Promise<void>;
+}
+
+export function HistorySection({ slug, version, dirty, onRestored }: Props) {
+  const changes = useQuery(history(slug));
+  const [pair, setPair] = useState<{ from: number; to: number } | null>(null);
+  const [failure, setFailure] = useState<string | null>(null);
+  const goBack = async (to: number) => {
+    setFailure(null);
+    try {
+      await onRestored(await restore(slug, to, version));
+      setPair(null);
+    } catch (error) {
+      setFailure(error instanceof Error ? error.message : String(error));
+    }
+  };
+  return (
+    <section className="section" aria-label="History">
+      <h2 className="legend">History</h2>
+      <ol className="history">
+        {changes.data?.map((change) => (
+          <li key={change.change}>
+            <span className="history-version">v{change.version}</span>
+            <span>
+              {change.operation.replaceAll("_", " ")} by {change.actor}
+              {change.note ? `: ${change.note}` : ""}
+            </span>
+            <time title={exact(change.at_ms)}>{relative(change.at_ms)}</time>
+            {change.content_hash !== "" && change.version > 1 && (
+              <button
+                type="button"
+                className="quiet"
+                onClick={() => setPair({ from: change.version - 1, to: change.version })}
+              >
+                What changed
+              </button>
+            )}
+            {change.content_hash !== "" && change.version !== version && (
+              <button type="button" className="quiet" onClick={() => setPair({ from: version, to: change.version })}>
+                Go back to it
+              </button>
+            )}
+          </li>
+        ))}
+      </ol>
+      {pair && (
+        <Pair
+          slug={slug}
+          pair={pair}
+          canRestore={pair.from === version && !dirty}
+          dirty={dirty}
+          onRestore={() => void goBack(pair.to)}
+          onClose={() => setPair(null)}
+        />
+      )}
+      {failure && (
+        <p className="complaint" role="alert">
+          {failure}
+        </p>
+      )}
+    </section>
+  );
+}
+
+function Pair(props: {
+  slug: string;
+  pair: { from: number; to: number };
+  canRestore: boolean;
+  dirty: boolean;
+  onRestore: () => void;
+  onClose: () => void;
+}) {
+  const { from, to } = props.pair;
+  const changes = useQuery(compared(props.slug, from, to));
+  return (
+    <div className="pair">
+      <h3>
+        From v{from} to v{to}
+      </h3>
+      {changes.isError && <p className="hint">They cannot be compared: {changes.error.message}.</p>}
+      {changes.data && <Diff changes={changes.data} />}
+      <div className="sure-row">
+        <button type="button" className="button" onClick={props.onClose}>
+          Close
+        </button>
+        {from > to && (
+          <button type="button" className="button primary" disabled={!props.canRestore} onClick={props.onRestore}>
+            Restore v{to}
+          </button>
+        )}
+      </div>
+      {from > to && props.dirty && <p className="hint">Save or discard your changes first.</p>}
+    </div>
+  );
+}
