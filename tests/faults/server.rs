@@ -18,6 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// `nobody`: as root no permission would bite.
 const NOBODY: u32 = 65_534;
 
+/// Keys of the operator's, given to every server that calls a provider: whatever befalls it, nothing it says may have
+/// them (F30).
+const CANARIES: [(&str, &str); 2] = [
+    ("OPENAI_API_KEY", "canary-openai-key-of-faults"),
+    ("GEMINI_API_KEY", "canary-gemini-key-of-faults"),
+];
+
 /// Asks until there is an answer; panics when there is none in time.
 pub(crate) fn until<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
@@ -100,6 +107,10 @@ impl Launch {
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear().env("PATH", "/usr/bin:/bin");
         command.envs(self.envs);
+        // Without a provider the offline demo model answers, and a key would be one.
+        if self.args.iter().any(|arg| arg == "--openai-base-url") {
+            command.envs(CANARIES);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         if self.as_nobody {
             command.uid(NOBODY).gid(NOBODY).current_dir("/");
@@ -157,6 +168,9 @@ impl Drop for Starting {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
+        let said = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let told = CANARIES.iter().find(|(_, canary)| said.contains(canary));
+        assert!(thread::panicking() || told.is_none(), "f30: a key is in the log: {said}");
     }
 }
 
