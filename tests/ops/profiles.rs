@@ -178,6 +178,48 @@ fn an_export_of_an_adopted_registry_is_in_step_whatever_newer_rules_say() {
 }
 
 #[test]
+fn a_database_of_the_go_reference_is_looked_at_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("profiles.db");
+    std::fs::copy(sample("profiles.db"), &database).unwrap();
+    let before = std::fs::read(&database).unwrap();
+    let way = ["--profile-registry-db".to_owned(), database.to_str().unwrap().to_owned()];
+    assert!(passes(&way, &["list"]).contains("analyst"));
+    assert!(passes(&way, &["show", "analyst"]).contains("slug: analyst"));
+    let exported = passes(&way, &["export"]);
+    let file = folder.path().join("p.yaml");
+    std::fs::write(&file, &exported).unwrap();
+    assert!(passes(&way, &["plan", file.to_str().unwrap()]).starts_with("in step"));
+    assert!(exported.contains("***"), "keys are masked");
+    let refused = run(&way, &["apply", file.to_str().unwrap()]);
+    assert!(refused.err.contains("start a server on it first"), "{refused:?}");
+    assert_eq!(std::fs::read(&database).unwrap(), before);
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+
+    let archive = folder.path().join("packet.tar.gz");
+    let (archive, database) = (archive.to_str().unwrap(), database.to_str().unwrap());
+    let log = file.to_str().unwrap();
+    let packet = collodi(&[
+        "ops",
+        "packet",
+        "--target",
+        "http://127.0.0.1:9",
+        "--profile",
+        "analyst",
+        "--to",
+        archive,
+        "--profile-registry-db",
+        database,
+        "--log-file",
+        log,
+    ]);
+    assert_eq!(packet.code, Some(0), "{packet:?}");
+    assert_eq!(std::fs::read(database).unwrap(), before);
+}
+
+#[test]
 fn a_file_is_judged_without_a_server_and_all_that_is_wrong_is_told() {
     let stage = Stage::new();
     let valid = collodi(&["profiles", "validate", stage.file()]);

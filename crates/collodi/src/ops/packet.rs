@@ -148,7 +148,7 @@ pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<Report
             checked(&mut packet, &target, session).await
         };
         exchange(&mut packet, given, &failing);
-        live(&mut packet, &target, &of, &slug).await;
+        live(&mut packet, &target, &of, &slug, matches).await;
     }
     let needed =
         ["exchange.json", "schemas/middlewares.json", "profile/document.json", "logs.jsonl"];
@@ -197,7 +197,13 @@ async fn checked(packet: &mut Packet, target: &Target, session: Session) -> Vec<
 }
 
 /// What a running server says.
-async fn live(packet: &mut Packet, target: &Target, of: &RegistrySlug, slug: &ProfileSlug) {
+async fn live(
+    packet: &mut Packet,
+    target: &Target,
+    of: &RegistrySlug,
+    slug: &ProfileSlug,
+    matches: &ArgMatches,
+) {
     let asked = |path: String| async move { told(target.get(&path).await?) };
     for (name, path) in [
         ("schemas/middlewares.json", "/api/chat/schemas/middlewares"),
@@ -220,7 +226,12 @@ async fn live(packet: &mut Packet, target: &Target, of: &RegistrySlug, slug: &Pr
     let metrics = target.get("/metrics").await.and_then(ok).map(|answer| answer.text);
     packet.text("metrics.txt", metrics);
     // Last, so that what was asked just now is in it.
-    packet.lines("logs.jsonl", asked("/api/ops/logs?limit=10000".into()).await);
+    let kept = asked("/api/ops/logs?limit=10000".into()).await;
+    match matches.get_one::<String>("log-file") {
+        // A server without our additions has its log elsewhere.
+        Some(file) if kept.is_err() => packet.text("logs.jsonl", tail(Path::new(file))),
+        _ => packet.lines("logs.jsonl", kept),
+    }
     let of_profile = asked(format!("/api/ops/logs?limit=10000&registry={of}&slug={slug}")).await;
     packet.lines("logs-of-profile.jsonl", of_profile);
 }

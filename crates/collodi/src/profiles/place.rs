@@ -17,14 +17,20 @@ use collodi_profiles::registry::{
 use collodi_profiles::settings::Settings;
 use collodi_profiles::{Author, Catalog, Error, ProfileSlug, Registry, RegistrySlug};
 use collodi_store::SqliteProfiles;
+use collodi_store::snapshot::{self, Kind, Source};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::ops::target::{Answer, Target};
 
 /// A server, or a database.
 pub(crate) enum Place {
     Server(Target),
-    Database(Registry),
+    Database {
+        registry: Registry,
+        /// The folder of a copy, which goes when this does.
+        _copy: Option<TempDir>,
+    },
 }
 
 /// A file to be made true, or to be compared.
@@ -78,17 +84,21 @@ impl Place {
         Self::database(&path, catalog(matches)?, writes)
     }
 
-    /// A database of ours.
+    /// A database of ours, or to look at one of the Go reference.
     ///
     /// # Errors
     /// One that is missing, foreign or in need of a migration.
     pub(crate) fn database(path: &Path, catalog: Arc<Catalog>, writes: bool) -> Result<Self> {
         // Servers create, migrate and adopt databases; this only works on what is there.
-        let mut store = SqliteProfiles::open_existing(path)?;
-        if writes {
-            drop(store);
-            store = SqliteProfiles::open(path, &catalog, crate::assemble::now_ms())?;
-        }
+        let (store, copy) = match SqliteProfiles::open_existing(path) {
+            Ok(store) if writes => {
+                drop(store);
+                (SqliteProfiles::open(path, &catalog, crate::assemble::now_ms())?, None)
+            }
+            Ok(store) => (store, None),
+            Err(_) if !writes && is_of_reference(path) => adopted_copy(path, &catalog)?,
+            Err(error) => return Err(error.into()),
+        };
         let options = Options {
             catalog,
             settings: Settings::default(),
@@ -96,7 +106,7 @@ impl Place {
             clock: Arc::new(crate::assemble::now_ms),
         };
         let open = if writes { Registry::open } else { Registry::open_for_reading };
-        Ok(Self::Database(open(Arc::new(store), options)?))
+        Ok(Self::Database { registry: open(Arc::new(store), options)?, _copy: copy })
     }
 
     /// The list of the API.
@@ -105,7 +115,7 @@ impl Place {
             Self::Server(server) => {
                 told(server.get(&format!("/api/chat/profiles?registry={of}")).await?)
             }
-            Self::Database(registry) => {
+            Self::Database { registry, .. } => {
                 let snapshot = registry.snapshot();
                 let state = snapshot.registry(of).ok_or(Error::RegistryNotFound)?;
                 Ok(serde_json::from_slice(&state.list(&Filter::default()).body)?)
@@ -126,7 +136,7 @@ impl Place {
                 let path = format!("/api/chat/profiles/{slug}{at}?registry={of}");
                 return told(server.get(&path).await?);
             }
-            Self::Database(registry) => registry,
+            Self::Database { registry, .. } => registry,
         };
         if let Some(version) = version {
             let change = registry.version(of, slug, version).await?;
@@ -150,7 +160,7 @@ impl Place {
                 let found = told(server.get(&path).await?)?;
                 Ok(found.as_array().cloned().unwrap_or_default())
             }
-            Self::Database(registry) => {
+            Self::Database { registry, .. } => {
                 let (of, name) = (of.clone(), slug.clone());
                 let read = registry.read(move |store| store.history(&of, &name, 0, limit)).await?;
                 if read.is_empty() {
@@ -180,7 +190,7 @@ impl Place {
                 let mut found = told(server.get(&path).await?)?;
                 Ok(serde_json::from_value(found["changes"].take())?)
             }
-            Self::Database(registry) => {
+            Self::Database { registry, .. } => {
                 let Comparison { changes, .. } = registry.compare(of, slug, from, to).await?;
                 Ok(changes)
             }
@@ -204,7 +214,7 @@ impl Place {
                 let path = format!("/api/chat/profiles/{slug}/restore");
                 version_of(&told(server.post(&path, &body).await?)?)
             }
-            Self::Database(registry) => {
+            Self::Database { registry, .. } => {
                 let guard = Guard { expected_version, if_match: None };
                 let (of, slug, writer) = (of.clone(), slug.clone(), Writer::Operator);
                 let request = RestoreProfile { registry: of, slug, version, guard, writer };
@@ -234,7 +244,7 @@ impl Place {
                 let path = format!("/api/chat/profiles/{slug}?registry={of}");
                 version_of(&told(server.patch(&path, &body).await?)?)
             }
-            Self::Database(registry) => {
+            Self::Database { registry, .. } => {
                 let patch = ProfilePatch {
                     display_name: Some(draft.display_name),
                     description: Some(draft.description),
@@ -266,7 +276,7 @@ impl Place {
                 let query = only.map_or_else(String::new, |slug| format!("?registry={slug}"));
                 Ok(answered(server.get(&format!("/api/chat/bundle{query}")).await?)?.text)
             }
-            Self::Database(registry) => Ok(registry.snapshot().export(only)?),
+            Self::Database { registry, .. } => Ok(registry.snapshot().export(only)?),
         }
     }
 
@@ -282,7 +292,7 @@ impl Place {
                 let query = if dry_run { "?dry_run=1" } else { "" };
                 told(server.post(&format!("/api/chat/bundle{query}"), &body).await?)
             }
-            Self::Database(registry) => {
+            Self::Database { registry, .. } => {
                 let request = ApplyBundle {
                     text,
                     registry: of.clone(),
@@ -298,6 +308,25 @@ impl Place {
             }
         }
     }
+}
+
+fn source(path: &Path) -> Source {
+    Source { path: path.to_owned(), is_chats: false }
+}
+
+fn is_of_reference(path: &Path) -> bool {
+    matches!(snapshot::kind_of(&source(path)), Ok((Kind::ReferenceProfiles, _)))
+}
+
+/// What our server would make of a database of the Go reference, without touching it.
+fn adopted_copy(path: &Path, catalog: &Catalog) -> Result<(SqliteProfiles, Option<TempDir>)> {
+    let now = crate::assemble::now_ms();
+    let folder = tempfile::tempdir().context("make a folder for a copy")?;
+    let taken = folder.path().join("copy");
+    let manifest = snapshot::take(&[source(path)], &taken, "look", now)?;
+    let file = &manifest.databases.first().context("the copy has no database")?.file;
+    let store = SqliteProfiles::open(&taken.join(file), catalog, now)?;
+    Ok((store, Some(folder)))
 }
 
 fn stored(registry: &Registry, of: &RegistrySlug, slug: &ProfileSlug) -> Result<Arc<Stored>> {
