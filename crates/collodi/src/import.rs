@@ -37,11 +37,6 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         ("blank_left_out", json!(imported.blank)),
         ("closed", json!(imported.closed)),
     ];
-    print(&output::render(matches, &[row])?);
+    output::print(&output::render(matches, &[row])?);
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
-pub(crate) fn print(text: &str) {
-    print!("{text}");
 }

@@ -10,6 +10,7 @@ mod ops;
 mod output;
 mod profiles;
 mod redact;
+mod target;
 mod timeline;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ArgMatches;
 use clap_complete::Shell;
 
-use crate::import::print;
+use crate::output::print;
 
 /// Prints the completions of a shell.
 ///

@@ -1,6 +1,6 @@
 //! `collodi ops`: the operator's checklist as commands with evidence.
 //!
-//! - [`verdict`] is what a check is and what comes out of it; [`print`] shows it; [`target`] is a server under check.
+//! - [`verdict`] is what a check is and what comes out of it; [`print`] shows it; `crate::target` is a server under check.
 //! - [`check`] asks running servers; its parts are in [`checks`].
 //! - [`preflight`] proves binaries ([`candidate`]) on copies and looks for the [`legacy`] switch.
 //! - [`session`] is the person at the terminal, [`shell`] runs that person's commands.
@@ -19,7 +19,6 @@ mod process;
 mod rollout;
 mod session;
 mod shell;
-pub(crate) mod target;
 mod verdict;
 
 use std::path::Path;

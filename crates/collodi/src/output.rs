@@ -17,6 +17,12 @@ pub(crate) fn arg() -> Arg {
         .help("Form of the answer")
 }
 
+/// Says it on standard output.
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+pub(crate) fn print(text: &str) {
+    print!("{text}");
+}
+
 /// The rows in the asked form, ready to be printed.
 ///
 /// # Errors

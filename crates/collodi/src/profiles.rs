@@ -16,8 +16,8 @@ use collodi_profiles::profile::yaml;
 use collodi_profiles::{Error, ProfileSlug, Registry};
 use serde_json::{Value, json};
 
-use crate::import::print;
 use crate::output;
+use crate::output::print;
 use place::{Apply, Place, registry};
 
 /// Runs a command. Plans and differences end with 1 when there are any, and with 2 when they could not be made.

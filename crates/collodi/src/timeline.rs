@@ -10,7 +10,7 @@ use collodi_store::SqliteChats;
 use collodi_store::sqlite::chats::{ChatReader, EntityFilter, EntityRow};
 use serde_json::{Value, json};
 
-use crate::import::print;
+use crate::output::print;
 use crate::output::{self, Row};
 
 /// Characters of a message in a summary, and of an error.

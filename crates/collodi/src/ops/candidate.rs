@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::check::{Options, check};
 use super::shell::quoted;
-use super::target::Target;
 use super::verdict::{Check, Report};
+use crate::target::Target;
 
 /// How long a binary may take until it answers.
 const START: Duration = Duration::from_secs(30);

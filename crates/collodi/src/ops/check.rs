@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::checks::profiles::{self, Listed};
 use super::checks::{self, chat, needs, schemas};
 use super::session::Session;
-use super::target::Target;
 use super::verdict::{Check, Finding, Report, Verdict};
+use crate::target::Target;
 
 /// Between two rounds of `--watch`.
 const EVERY: Duration = Duration::from_secs(10);

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use super::check::{Options, check, targets};
 use super::session::Session;
-use super::target::{Answer, Target};
-use super::verdict::{Check, Exchange, Finding, Report};
+use super::verdict::{Check, Finding, Report};
 use crate::profiles::place::{self, Place};
 use crate::redact::Redactor;
+use crate::target::{Answer, Exchange, Target};
 
 /// Versions of the profile whose documents are in it, the newest.
 const VERSIONS: usize = 10;

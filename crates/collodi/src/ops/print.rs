@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use clap::ArgMatches;
 
 use super::verdict::{Finding, Report, Verdict, anchor};
-use crate::import::print;
+use crate::output::print;
 use crate::redact::Redactor;
 
 /// Prints a report.

@@ -14,9 +14,9 @@ use super::database::{self, Place, RESTORED};
 use super::preflight::{self, Plan};
 use super::session::Session;
 use super::shell::{self, quoted};
-use super::target::Target;
 use super::verdict::{Check, Finding, Report};
 use crate::redact::Redactor;
+use crate::target::Target;
 
 mod report;
 

@@ -1,9 +1,9 @@
 //! What a check is and what comes out of it: data, so that one runner and three printers serve all of them (decision 31).
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::redact::Redactor;
+use crate::target::Exchange;
 
 /// What can be proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,20 +60,6 @@ impl Verdict {
             Self::Error => "error",
         }
     }
-}
-
-/// A request and what was answered, secrets left out.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Exchange {
-    pub(crate) method: String,
-    pub(crate) url: String,
-    pub(crate) body: Option<Value>,
-    /// 0 when there was no answer.
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    /// Text, or JSON if it is.
-    pub(crate) answer: Value,
-    pub(crate) took_ms: u64,
 }
 
 /// One check of one subject.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::place::{Place, registry};
 use super::{further_problems, note, slug};
-use crate::import::print;
+use crate::output::print;
 
 /// Reads, opens, and stores until it is taken or given up.
 pub(super) async fn run(matches: &ArgMatches) -> Result<ExitCode> {

@@ -11,7 +11,7 @@ use collodi_profiles::profile::{Draft, Extensions, Metadata, Profile};
 use collodi_profiles::settings::is_secret;
 use collodi_profiles::{ExtensionKey, ProfileSlug, RegistrySlug};
 
-use crate::import::print;
+use crate::output::print;
 
 /// Converts, and reports what it did.
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode> {

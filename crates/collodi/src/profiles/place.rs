@@ -21,7 +21,7 @@ use collodi_store::snapshot::{self, Kind, Source};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::ops::target::{Answer, Target};
+use crate::target::{Answer, Target};
 
 /// A server, or a database.
 pub(crate) enum Place {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::profiles::CURRENT;
 use super::{CHAT_PROFILE, CHAT_SWITCH, SELECT_COOKIE};
-use crate::ops::target::{Answer, Target};
 use crate::ops::verdict::{Check, Finding};
+use crate::target::{Answer, Target};
 
 /// How long an answer may take, the model included.
 const PATIENCE: Duration = Duration::from_mins(2);

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{
     API_PROFILES, PROFILES_LIST, REFUSE_CONFIG, REFUSE_UNKNOWN, WRITE_PROFILE, schemas::breaking,
 };
-use crate::ops::target::{Answer, Target};
 use crate::ops::verdict::{Check, Finding};
+use crate::target::{Answer, Target};
 
 pub(crate) const PROFILES: &str = "/api/chat/profiles";
 pub(crate) const CURRENT: &str = "/api/chat/profile";

@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{API_SCHEMAS, SCHEMAS_EXTENSIONS, SCHEMAS_MIDDLEWARES};
-use crate::ops::target::Target;
 use crate::ops::verdict::{Check, Finding};
+use crate::target::Target;
 
 const MIDDLEWARES: &str = "/api/chat/schemas/middlewares";
 const EXTENSIONS: &str = "/api/chat/schemas/extensions";

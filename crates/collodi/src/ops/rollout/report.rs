@@ -7,9 +7,9 @@ use clap::ArgMatches;
 use serde_json::{Value, json};
 
 use super::{Ending, Rollout};
-use crate::import::print;
-use crate::ops::target::Target;
 use crate::ops::verdict::{Report, anchor};
+use crate::output::print;
+use crate::target::Target;
 
 /// One step of the report.
 pub(super) struct Step {

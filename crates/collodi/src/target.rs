@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
+use serde::Serialize;
 use serde_json::Value;
-
-use super::verdict::Exchange;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,6 +25,20 @@ const TELLING: [&str; 7] = [
     "www-authenticate",
     "location",
 ];
+
+/// A request and what was answered, secrets left out.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Exchange {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) body: Option<Value>,
+    /// 0 when there was no answer.
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    /// Text, or JSON if it is.
+    pub(crate) answer: Value,
+    pub(crate) took_ms: u64,
+}
 
 /// One server.
 pub(crate) struct Target {
