@@ -97,6 +97,31 @@ test("of two who edit at once the later one sees both changes, and chooses where
   await stage.close();
 });
 
+test("a file is looked at before it is applied, and what is wrong with it is told", async () => {
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await page.goto(`${server.url}p`);
+  const choose = async (text: string) => {
+    const chooser = page.waitForEvent("filechooser");
+    await page.getByRole("button", { name: "Import" }).click();
+    await (await chooser).setFiles({ name: "team.yaml", mimeType: "application/yaml", buffer: Buffer.from(text) });
+  };
+  const dialog = page.getByRole("dialog", { name: "Import" });
+  await choose("slug: default\ndefault_profile_slug: filed\nprofiles: {filed: {runtime: {tools: [nope]}}}\n");
+  await dialog.getByText('registries[default].profiles[filed].runtime.tools[0]: unknown tool "nope"').waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await choose(
+    "slug: default\ndefault_profile_slug: default\nprofiles: {default: {display_name: Plain}, filed: {display_name: Filed}}\n",
+  );
+  await dialog.getByText("create filed").waitFor();
+  await dialog.getByRole("button", { name: "Apply" }).click();
+  await page.getByRole("link", { name: /Filed/ }).waitFor();
+  const saved = page.waitForEvent("download");
+  await page.getByRole("link", { name: "Export" }).click();
+  expect((await saved).suggestedFilename()).toBe("profiles.yaml");
+  await stage.close();
+});
+
 test("nobody is kept out of the editor, and it fits", async () => {
   for (const [width, colorScheme] of [
     [1280, "light"],

@@ -8,6 +8,7 @@ import { Icon } from "../icons";
 import { draftOf, EMPTY } from "./draft";
 import { Editor } from "./editor";
 import { profile } from "./queries";
+import { Transfer } from "./transfer";
 
 export function ProfilesPage() {
   const { slug } = useParams({ strict: false });
@@ -79,6 +80,7 @@ function ProfileList({ alone = false }: { alone?: boolean }) {
             </span>
           </Link>
         ))}
+        <Transfer />
         {list.isSuccess && found.length === 0 && <p className="hint">No profile has that.</p>}
         {list.isError && <p className="hint">The list cannot be read: {list.error.message}.</p>}
       </div>
