@@ -79,6 +79,12 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
     void select(slug).catch(() => undefined); // only for the next visit
   };
   const groups = useMemo(() => groupsOf(conversation), [conversation]);
+  // What can be done stands once: at the newest prompt, and where its turn ended.
+  const acts = useMemo(() => {
+    const prompt = groups.findLast((group) => group.key.startsWith("user-"));
+    const end = groups.findLast((group) => isEnd(group.entities[0]));
+    return new Set([prompt?.key, end?.turnId === prompt?.turnId ? end?.key : undefined]);
+  }, [groups]);
   const follow = useFollow(conversation);
   const items = known.data ?? [];
   return (
@@ -92,7 +98,7 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
               key={group.key}
               group={group}
               profiles={items}
-              newest={!running && group.turnId === newest?.turnId ? newest : null}
+              newest={!running && acts.has(group.key) ? newest : null}
               onEdit={() => newest && setEditing(newest.turnId)}
               onAgain={() => newest && void send(newest.text, newest.turnId)}
             />
@@ -160,6 +166,12 @@ function said(error: unknown): string {
 
 function entitiesOf(conversation: Conversation): Entity[] {
   return conversation.order.flatMap((id) => conversation.entities.get(id) ?? []);
+}
+
+/** An answer, or why there is none. */
+function isEnd(entity: Entity | undefined): boolean {
+  if (entity?.kind === "log") return entity.props.level === "error";
+  return entity?.kind === "message" && roleOf(entity) === "assistant";
 }
 
 /** The newest prompt and its turn, which is part of its id. */
