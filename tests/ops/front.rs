@@ -167,7 +167,10 @@ fn instead(request: &mut Request, broken: Broken) -> Option<Answer> {
             None
         }
         Broken::Line(16) if path.starts_with("/chat/") => {
-            *path = path.replace("-b", "-a");
+            // Names are drawn; only their ends say which is which.
+            if let Some(drawn) = path.strip_suffix("-b") {
+                *path = format!("{drawn}-a");
+            }
             None
         }
         Broken::Additions => {
@@ -183,7 +186,8 @@ fn changed(request: &Request, mut answer: Answer, broken: Broken) -> Answer {
     let mut body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     match broken {
         Broken::History if request.body.contains("-first\"") && body["status"] == "completed" => {
-            let key = body["runtime_key"].as_str().unwrap_or_default().replace("-a", "-b");
+            let key = body["runtime_key"].as_str().unwrap_or_default();
+            let key = key.strip_suffix("-a").map_or(key.to_owned(), |drawn| format!("{drawn}-b"));
             // The first time it is what it should be, as nothing has been switched yet.
             if SWITCHED.load(std::sync::atomic::Ordering::SeqCst) {
                 body["runtime_key"] = key.into();
