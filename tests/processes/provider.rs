@@ -65,7 +65,23 @@ impl Provider {
         tokio::spawn(async move {
             for answered in script {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                answer(stream, &answered, &log, &gate).await;
+                answer(stream, |_| answered, &log, &gate).await;
+            }
+        });
+        Self { url, received, release }
+    }
+
+    /// Chooses every answer by what was asked, whoever comes first.
+    pub(crate) async fn choosing(choose: fn(&Value) -> Value) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let release = Arc::new(Notify::new());
+        let (log, gate) = (received.clone(), release.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (log, gate) = (log.clone(), gate.clone());
+                tokio::spawn(async move { answer(stream, choose, &log, &gate).await });
             }
         });
         Self { url, received, release }
@@ -74,11 +90,12 @@ impl Provider {
 
 async fn answer(
     mut stream: TcpStream,
-    answered: &Value,
+    choose: impl FnOnce(&Value) -> Value,
     log: &Mutex<Vec<Received>>,
     gate: &Notify,
 ) {
     let received = read_request(&mut stream).await;
+    let answered = choose(&received.body);
     log.lock().unwrap().push(received);
     let refusal = answered.get(0).filter(|first| first.get("status").is_some());
     if let Some(answered) = refusal {
