@@ -73,7 +73,7 @@ test("the newest prompt can be asked again and edited with the keyboard alone", 
   await page.getByRole("button", { name: "Ask again" }).waitFor();
   await page.keyboard.press("ArrowUp");
   await page.getByText("takes the place of your last one").waitFor();
-  expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("One");
+  await expect.poll(() => page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("One");
   await page.keyboard.type(" and two");
   await page.keyboard.press("Enter");
   await page.getByText("One and two", { exact: true }).first().waitFor();
