@@ -6,16 +6,13 @@ use std::sync::mpsc;
 use std::thread;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::catalog::Catalog;
-use crate::diff::{Difference, diff};
 use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
-use crate::profile::authored;
 use crate::profile::draft::{self, Draft};
-use crate::profile::history::{self, Change, Operation};
+use crate::profile::history::Stamp;
 use crate::profile::middlewares::Writer;
 use crate::profile::overrides::Overrides;
 use crate::profile::resolve::{Context, EffectiveProfile, Refusal, effective};
@@ -25,11 +22,13 @@ use crate::store::{ProfileStore, StoreError, StoreErrorKind};
 mod bundle;
 mod by_slug;
 mod decide;
+mod history;
 mod snapshot;
 mod writer;
 
 pub use bundle::{Applied, ApplyBundle, SOURCE, Step};
 pub use decide::{CreateProfile, Guard, IfMatch, MakeDefault, RestoreProfile, UpdateProfile};
+pub use history::Comparison;
 pub use snapshot::{Filter, Page, RegistryState, Snapshot, Stored};
 use writer::{Command, Message};
 
@@ -38,9 +37,6 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Commands that may wait for the writer at once; further callers wait for a place.
 const WAITING_COMMANDS: usize = 1024;
-
-/// Changes of others that a conflict names.
-const TOLD_CHANGES: usize = 20;
 
 /// Who writes, and why.
 #[derive(Debug, Clone, Default)]
@@ -66,19 +62,6 @@ pub struct Written {
     pub is_default: bool,
     /// The registry's version.
     pub registry_version: u64,
-}
-
-/// What changed between two versions of a profile.
-#[derive(Debug, Clone, Serialize)]
-pub struct Comparison {
-    /// The profile.
-    pub slug: ProfileSlug,
-    /// The earlier version.
-    pub from: u64,
-    /// The later version.
-    pub to: u64,
-    /// By field.
-    pub changes: Vec<Difference>,
 }
 
 /// What a registry starts with when it is new (chapter 20 §7).
@@ -203,54 +186,6 @@ impl Registry {
         aside(move || Ok(read(&*store)?)).await
     }
 
-    /// The change that gave a profile this version.
-    ///
-    /// # Errors
-    /// A version that it never had; the store's failures.
-    pub async fn version(
-        &self,
-        registry: &RegistrySlug,
-        slug: &ProfileSlug,
-        version: u64,
-    ) -> Result<Change, Error> {
-        let (registry, slug) = (registry.clone(), slug.clone());
-        let found = self.read(move |store| store.version(&registry, &slug, version)).await?;
-        found.ok_or(Error::VersionNotFound)
-    }
-
-    /// What changed between two versions of a profile: from the one before `to`, to the newest, unless asked otherwise.
-    ///
-    /// # Errors
-    /// Registry, profile, versions that it never had; the store's failures.
-    pub async fn compare(
-        &self,
-        registry: &RegistrySlug,
-        slug: &ProfileSlug,
-        from: Option<u64>,
-        to: Option<u64>,
-    ) -> Result<Comparison, Error> {
-        let newest = || {
-            let snapshot = self.snapshot();
-            let state = snapshot.registry(registry).ok_or(Error::RegistryNotFound)?;
-            let stored = state.get(slug).ok_or(Error::ProfileNotFound)?;
-            Ok::<u64, Error>(stored.profile().metadata.version)
-        };
-        let to = match to {
-            Some(to) => to,
-            None => newest()?,
-        };
-        let from = from.unwrap_or_else(|| to.saturating_sub(1));
-        let before = self.version(registry, slug, from).await?;
-        let after = self.version(registry, slug, to).await?;
-        let content = |change: &Change| -> Result<serde_json::Value, Error> {
-            let document = serde_json::from_str(&change.document);
-            Ok(authored(document.map_err(|e| Error::Internal(e.to_string()))?))
-        };
-        // Long prompts take a while to compare.
-        let changes = aside(move || Ok(diff(&content(&before)?, &content(&after)?))).await?;
-        Ok(Comparison { slug: slug.clone(), from, to, changes })
-    }
-
     /// Resolves a stored profile. Without overrides the result is computed once per version and shared.
     ///
     /// # Errors
@@ -302,29 +237,6 @@ impl Registry {
         self.execute(command, author, dry_run).await
     }
 
-    /// What a patch would change, by field.
-    ///
-    /// # Errors
-    /// As [`Self::update_profile`].
-    pub async fn preview_profile(
-        &self,
-        request: UpdateProfile,
-        author: Author,
-    ) -> Result<Comparison, Error> {
-        let (registry, slug) = (request.registry.clone(), request.slug.clone());
-        let snapshot = self.snapshot();
-        let written = self.update_profile(request, author, true).await?;
-        let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
-        let before = state.get(&slug).ok_or(Error::ProfileNotFound)?.clone();
-        let after = written.stored.ok_or(Error::ProfileNotFound)?;
-        let versions = [&before, &after].map(|stored| stored.profile().metadata.version);
-        let changes = aside(move || {
-            let content = |stored: &Stored| authored(serde_json::json!(stored.profile()));
-            Ok(diff(&content(&before), &content(&after)))
-        });
-        Ok(Comparison { slug, from: versions[0], to: versions[1], changes: changes.await? })
-    }
-
     /// Deletes a profile; if it was the default, another takes its place (D1, decision 7).
     ///
     /// # Errors
@@ -371,83 +283,6 @@ impl Registry {
             if author.note.is_empty() { words } else { format!("{words}: {}", author.note) };
         let command = decide::restore_profile(request, &earlier, &self.catalog)?;
         self.execute(command, author, dry_run).await
-    }
-
-    /// Makes registries what a file says, in one transaction; with `dry_run` says what that would change.
-    ///
-    /// # Errors
-    /// Another revision than the expected one; read-only profiles; broken rules of what would be written, all of them;
-    /// the store's failures.
-    pub async fn apply_bundle(
-        &self,
-        request: ApplyBundle,
-        author: Author,
-        dry_run: bool,
-    ) -> Result<Applied, Error> {
-        let (tell, told) = oneshot::channel();
-        let tell = move |applied| {
-            let _ = tell.send(applied); // whoever asked may be gone
-        };
-        // Thousands of profiles take a while to check and to compare.
-        let catalog = self.catalog.clone();
-        let rehearsal = dry_run.then(|| (self.snapshot(), author.clone().stamp((self.clock)())));
-        let decided = aside(move || {
-            let decision = bundle::apply(&request, &catalog, tell)?;
-            match rehearsal {
-                None => Ok(Some(decision)),
-                Some((snapshot, stamp)) => {
-                    Command::new(decision, stamp).rehearse(&snapshot).map(|_| None)
-                }
-            }
-        });
-        let outcome = match decided.await {
-            Ok(Some(decision)) => self.execute(decision, author, false).await.map(drop),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(()) => told.await.map_err(|e| Error::Internal(e.to_string())),
-            Err(Error::RevisionConflict { expected, actual, .. }) => {
-                let since = self.done_since(expected).await?;
-                Err(Error::RevisionConflict { expected, actual, since })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Runs every rule over a file that stands for itself; says how many profiles it has.
-    ///
-    /// # Errors
-    /// What cannot be read, and every broken rule.
-    pub fn check_bundle(
-        text: String,
-        registry: RegistrySlug,
-        catalog: &Catalog,
-    ) -> Result<usize, Error> {
-        let (tell, mut told) = oneshot::channel();
-        let tell = move |applied: Applied| {
-            let _ = tell.send(applied);
-        };
-        let (writer, only_add, prune) = (Writer::Operator, false, false);
-        let request = ApplyBundle {
-            text,
-            registry,
-            only_add,
-            prune,
-            expected_revision: None,
-            may_unlock: true,
-            writer,
-        };
-        let decision = bundle::apply(&request, catalog, tell)?;
-        Command::new(decision, history::Stamp::default()).rehearse(&Snapshot::default())?;
-        let applied = told.try_recv().map_err(|e| Error::Internal(e.to_string()))?;
-        Ok(applied.steps.iter().filter(|step| step.operation == Operation::Create).count())
-    }
-
-    /// The first changes after a revision, in words.
-    async fn done_since(&self, revision: u64) -> Result<Vec<String>, Error> {
-        let changes = self.read(move |store| store.audit(revision, TOLD_CHANGES)).await?;
-        Ok(changes.iter().map(ToString::to_string).collect())
     }
 
     /// Fills a registry that is missing or has no profiles; says whether it did.
@@ -518,8 +353,8 @@ impl Drop for Registry {
 }
 
 impl Author {
-    fn stamp(self, at_ms: i64) -> history::Stamp {
-        history::Stamp {
+    fn stamp(self, at_ms: i64) -> Stamp {
+        Stamp {
             actor: self.actor,
             source: self.source,
             note: self.note,

@@ -80,7 +80,6 @@ async fn apply(app: &App, incoming: &Incoming, body: Body) -> Result<Response, F
         only_add: body.only_add.unwrap_or(false),
         prune: body.prune.unwrap_or(false),
         expected_revision: body.expected_revision,
-        may_unlock: is_operator,
         writer: if is_operator { Writer::Operator } else { Writer::Client },
     };
     let dry_run = query.is_on("dry_run");

@@ -1,5 +1,6 @@
 //! Profiles as code: `/api/chat/bundle` (docs/decisions/0021).
 
+use collodi_profiles::ids::RegistrySlug;
 use serde_json::{Value, json};
 
 use crate::app::{Setup, TestApp};
@@ -91,6 +92,45 @@ async fn pruning_takes_away_what_a_file_made_and_nothing_else() {
         app.get(&format!("/api/chat/profiles/{slug}")).await.expect_json(200);
     }
     assert_eq!(steps(&app.post(BUNDLE, body).await.expect_json(200)), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn pruning_the_default_leaves_a_default_that_exists() {
+    let app = TestApp::start().await;
+    app.post(BUNDLE, file(TEAM)).await.expect_json(200);
+    let body = json!({"bundle": "slug: default\nprofiles: {}\n", "prune": true});
+    let pruned = app.post(BUNDLE, body).await.expect_json(200);
+    assert_eq!(steps(&pruned), ["delete analyst", "delete writer", "set_default default"]);
+    assert_eq!(app.get("/api/chat/profiles/default").await.expect_json(200)["is_default"], true);
+    let back = app.post(DRY, file(&app.get(BUNDLE).await.text())).await.expect_json(200);
+    assert_eq!(back["steps"], json!([]));
+
+    // Where nothing remains there is no default either.
+    let team = "registries: {team: {default_profile_slug: a, profiles: {a: {}, b: {}}}}\n";
+    app.post(BUNDLE, file(team)).await.expect_json(200);
+    let none = json!({"bundle": "registries: {team: {}}\n", "prune": true});
+    let pruned = app.post(BUNDLE, none).await.expect_json(200);
+    assert_eq!(steps(&pruned), ["delete a", "delete b"]);
+    let registry = app.reopened();
+    let snapshot = registry.snapshot();
+    let head = snapshot.registry(&RegistrySlug::parse("team").unwrap()).unwrap().head();
+    assert_eq!(head.default_profile, None);
+}
+
+#[tokio::test]
+async fn a_default_that_will_not_exist_and_an_import_that_prunes_are_refused() {
+    let app = TestApp::start().await;
+    let ghost = "slug: default\ndefault_profile_slug: ghost\nprofiles: {}\n";
+    let field = "registries[default].default_profile_slug";
+    let expected =
+        format!("validation error ({field}): default profile does not exist in registry");
+    app.post(BUNDLE, file(ghost)).await.expect_text(400, &expected);
+    // Without profiles of its own a file may still choose among those that are there.
+    let chosen = app.post(BUNDLE, file(&ghost.replace("ghost", "agent"))).await.expect_json(200);
+    assert_eq!(steps(&chosen), ["set_default agent"]);
+    let both = json!({"bundle": TEAM, "only_add": true, "prune": true});
+    let refused = "validation error (prune): a file that only adds prunes nothing";
+    app.post(BUNDLE, both).await.expect_text(400, refused);
 }
 
 #[tokio::test]

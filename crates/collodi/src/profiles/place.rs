@@ -299,7 +299,6 @@ impl Place {
                     only_add,
                     prune,
                     expected_revision,
-                    may_unlock: true,
                     writer: Writer::Operator,
                 };
                 let applied = registry.apply_bundle(request, author(SOURCE, note), dry_run).await?;

@@ -6,19 +6,25 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::decide::{self, Decision};
 use super::snapshot::{RegistryState, Snapshot};
+use super::writer::Command;
+use super::{Author, Registry, aside};
 use crate::catalog::Catalog;
 use crate::diff::{Difference, diff};
 use crate::error::{Error, Problem};
 use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::profile::draft::{self, Checked};
-use crate::profile::history::{Change, Operation, RegistryHead, Stamp};
+use crate::profile::history::{Change, Operation, RegistryHead, Stamp, heir};
 use crate::profile::middlewares::Writer;
 use crate::profile::validate::{MAX_PROFILES, too_much};
 use crate::profile::yaml::{self, RegistryDraft};
 use crate::profile::{Metadata, Profile, authored};
+
+/// Changes of others that a conflict names.
+const TOLD_CHANGES: usize = 20;
 
 /// Where profiles come from that a file made; only these are pruned.
 pub const SOURCE: &str = "file";
@@ -36,9 +42,7 @@ pub struct ApplyBundle {
     pub prune: bool,
     /// The revision of the database that the author looked at; absent is no check.
     pub expected_revision: Option<u64>,
-    /// Whether locked profiles may be changed.
-    pub may_unlock: bool,
-    /// On whose behalf: clients may not write what only operators may.
+    /// On whose behalf: clients may change no locked profile, and write nothing that only operators may.
     pub writer: Writer,
 }
 
@@ -64,13 +68,13 @@ pub struct Step {
     pub operation: Operation,
     /// The version that the profile has since.
     pub version: u64,
-    before: Content,
-    after: Content,
+    before: Side,
+    after: Side,
 }
 
-/// What a step is about, before and after.
+/// What a step is about, before or after it.
 #[derive(Debug, Clone)]
-enum Content {
+enum Side {
     Nothing,
     Profile(Arc<Profile>),
     /// Names, or the default.
@@ -85,7 +89,7 @@ impl Step {
     }
 }
 
-impl Content {
+impl Side {
     fn of(profile: &Profile) -> Self {
         Self::Profile(Arc::new(profile.clone()))
     }
@@ -128,13 +132,88 @@ struct Wanted {
     profiles: Vec<Checked>,
 }
 
+impl Registry {
+    /// Makes registries what a file says, in one transaction; with `dry_run` says what that would change.
+    ///
+    /// # Errors
+    /// Another revision than the expected one; read-only profiles; broken rules of what would be written, all of them;
+    /// the store's failures.
+    pub async fn apply_bundle(
+        &self,
+        request: ApplyBundle,
+        author: Author,
+        dry_run: bool,
+    ) -> Result<Applied, Error> {
+        let (tell, told) = oneshot::channel();
+        let tell = move |applied| {
+            let _ = tell.send(applied); // whoever asked may be gone
+        };
+        // Thousands of profiles take a while to check and to compare.
+        let catalog = self.catalog.clone();
+        let rehearsal = dry_run.then(|| (self.snapshot(), author.clone().stamp((self.clock)())));
+        let decided = aside(move || {
+            let decision = decision(&request, &catalog, tell)?;
+            match rehearsal {
+                None => Ok(Some(decision)),
+                Some((snapshot, stamp)) => {
+                    Command::new(decision, stamp).rehearse(&snapshot).map(|_| None)
+                }
+            }
+        });
+        let outcome = match decided.await {
+            Ok(Some(decision)) => self.execute(decision, author, false).await.map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => told.await.map_err(|e| Error::Internal(e.to_string())),
+            Err(Error::RevisionConflict { expected, actual, .. }) => {
+                let since = self.done_since(expected).await?;
+                Err(Error::RevisionConflict { expected, actual, since })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs every rule over a file that stands for itself; says how many profiles it has.
+    ///
+    /// # Errors
+    /// What cannot be read, and every broken rule.
+    pub fn check_bundle(
+        text: String,
+        registry: RegistrySlug,
+        catalog: &Catalog,
+    ) -> Result<usize, Error> {
+        let (tell, mut told) = oneshot::channel();
+        let tell = move |applied: Applied| {
+            let _ = tell.send(applied);
+        };
+        let (writer, only_add, prune) = (Writer::Operator, false, false);
+        let request =
+            ApplyBundle { text, registry, only_add, prune, expected_revision: None, writer };
+        let decision = decision(&request, catalog, tell)?;
+        Command::new(decision, Stamp::default()).rehearse(&Snapshot::default())?;
+        let applied = told.try_recv().map_err(|e| Error::Internal(e.to_string()))?;
+        Ok(applied.steps.iter().filter(|step| step.operation == Operation::Create).count())
+    }
+
+    /// The first changes after a revision, in words.
+    async fn done_since(&self, revision: u64) -> Result<Vec<String>, Error> {
+        let changes = self.read(move |store| store.audit(revision, TOLD_CHANGES)).await?;
+        Ok(changes.iter().map(ToString::to_string).collect())
+    }
+}
+
 /// Reads and checks the file off the writer thread, and decides there. `tell` hears what it comes to.
-pub(super) fn apply(
+fn decision(
     request: &ApplyBundle,
     catalog: &Catalog,
     tell: impl FnOnce(Applied) + Send + 'static,
 ) -> Result<Decision, Error> {
-    let &ApplyBundle { only_add, prune, expected_revision, may_unlock, writer, .. } = request;
+    let &ApplyBundle { only_add, prune, expected_revision, writer, .. } = request;
+    if only_add && prune {
+        return Err(Error::invalid("prune", "a file that only adds prunes nothing"));
+    }
     let registries = yaml::decode(&request.text, &request.registry)?;
     let first = registries.first().map(|registry| registry.slug.clone());
     let first = first.ok_or_else(|| Error::invalid("registries", "the file names no registry"))?;
@@ -153,13 +232,13 @@ pub(super) fn apply(
         }
         let (mut changes, mut steps, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         for Wanted { draft, profiles } in wanted {
-            let named = profiles.iter().map(|checked| checked.profile.slug.clone()).collect();
-            let mut work = Work::new(snapshot, &draft, &stamp, only_add);
+            let slugs = profiles.iter().map(|checked| checked.profile.slug.clone()).collect();
+            let mut work = Work::new(snapshot, &draft, &stamp, writer);
+            let leaving = if prune { work.made_by_files(&slugs) } else { BTreeSet::new() };
+            work.settle_head(only_add, &slugs, &leaving)?;
             work.name();
-            work.write(profiles, may_unlock, &mut problems)?;
-            if prune {
-                work.prune(&named, may_unlock)?;
-            }
+            work.write(profiles, only_add, &mut problems)?;
+            work.delete(&leaving)?;
             work.choose_default();
             work.check_size(&mut problems);
             changes.append(&mut work.changes);
@@ -180,7 +259,7 @@ struct Work<'a> {
     draft: &'a RegistryDraft,
     stamp: &'a Stamp,
     state: Option<&'a RegistryState>,
-    only_add: bool,
+    writer: Writer,
     before: RegistryHead,
     /// As it will be; every change of this registry carries it.
     head: Arc<RegistryHead>,
@@ -193,25 +272,58 @@ impl<'a> Work<'a> {
         snapshot: &'a Snapshot,
         draft: &'a RegistryDraft,
         stamp: &'a Stamp,
-        only_add: bool,
+        writer: Writer,
     ) -> Self {
         let state = snapshot.registry(&draft.slug).map(Arc::as_ref);
         let before = state.map(|state| state.head().clone()).unwrap_or_default();
-        let mut head = decide::touch_head(&before, stamp);
-        let is_kept = only_add && state.is_some_and(|state| !state.is_empty());
-        if !is_kept {
-            // What a file does not say, it leaves.
-            let said = |new: &str, old: &mut String| {
-                if !new.trim().is_empty() {
-                    new.trim().clone_into(old);
-                }
-            };
-            head.default_profile = draft.default_profile.clone().or(head.default_profile);
-            said(&draft.display_name, &mut head.display_name);
-            said(&draft.description, &mut head.description);
+        let head = Arc::new(decide::touch_head(&before, stamp));
+        Self { draft, stamp, state, writer, before, head, changes: Vec::new(), steps: Vec::new() }
+    }
+
+    /// The stored profiles that a file made and that are none of `slugs`.
+    fn made_by_files(&self, slugs: &BTreeSet<ProfileSlug>) -> BTreeSet<ProfileSlug> {
+        let stored = self.state.into_iter().flat_map(RegistryState::profiles);
+        let profiles = stored.map(|stored| stored.profile());
+        profiles
+            .filter(|profile| profile.metadata.source == SOURCE && !slugs.contains(&profile.slug))
+            .map(|profile| profile.slug.clone())
+            .collect()
+    }
+
+    /// Names and default as they will be, so that a registry with profiles has a default among them (D1).
+    fn settle_head(
+        &mut self,
+        only_add: bool,
+        slugs: &BTreeSet<ProfileSlug>,
+        leaving: &BTreeSet<ProfileSlug>,
+    ) -> Result<(), Error> {
+        if only_add && self.state.is_some_and(|state| !state.is_empty()) {
+            return Ok(());
         }
-        let (head, changes, steps) = (Arc::new(head), Vec::new(), Vec::new());
-        Self { draft, stamp, state, only_add, before, head, changes, steps }
+        let stored = self.state.into_iter().flat_map(RegistryState::profiles);
+        let staying = stored.map(|stored| &stored.profile().slug);
+        let staying = staying.filter(|slug| !leaving.contains(*slug)).chain(slugs);
+        let staying: BTreeSet<&ProfileSlug> = staying.collect();
+        let wanted = self.draft.default_profile.as_ref();
+        if !staying.is_empty() && wanted.is_some_and(|slug| !staying.contains(slug)) {
+            let field = format!("registries[{}].default_profile_slug", self.draft.slug);
+            return Err(Error::invalid(field, "default profile does not exist in registry"));
+        }
+        let default = wanted.or(self.before.default_profile.as_ref());
+        let default = default.filter(|slug| staying.contains(slug)).cloned();
+        let heir = || heir(staying.iter().copied());
+        // What a file does not say, it leaves.
+        let said = |new: &str, old: &str| {
+            let said = if new.trim().is_empty() { old } else { new.trim() };
+            said.to_owned()
+        };
+        self.head = Arc::new(RegistryHead {
+            default_profile: default.or_else(heir),
+            display_name: said(&self.draft.display_name, &self.head.display_name),
+            description: said(&self.draft.description, &self.head.description),
+            metadata: self.head.metadata.clone(),
+        });
+        Ok(())
     }
 
     /// Creates the registry, or changes its names.
@@ -235,7 +347,7 @@ impl<'a> Work<'a> {
         };
         let (before, after) = (text(&self.before), text(&self.head));
         let change = self.of_registry(operation, None, 0);
-        self.add(change, Content::Registry(before), Content::Registry(after));
+        self.add(change, Side::Registry(before), Side::Registry(after));
     }
 
     /// Makes another profile the default, once it is there.
@@ -253,14 +365,14 @@ impl<'a> Work<'a> {
         );
         let (from, to) = (json!({"default_profile": before}), json!({"default_profile": now}));
         let change = self.of_registry(Operation::SetDefault, Some(slug), version);
-        self.add(change, Content::Registry(from), Content::Registry(to));
+        self.add(change, Side::Registry(from), Side::Registry(to));
     }
 
     /// Creates what is missing and changes what differs.
     fn write(
         &mut self,
         profiles: Vec<Checked>,
-        may_unlock: bool,
+        only_add: bool,
         problems: &mut Vec<Problem>,
     ) -> Result<(), Error> {
         for checked in profiles {
@@ -268,13 +380,10 @@ impl<'a> Work<'a> {
             let stored = self.state.and_then(|state| state.get(&slug));
             let before = stored.map(|stored| stored.profile());
             // What is as it should be is not judged: an adopted profile may break rules that are newer than it.
-            if before.is_some_and(|before| self.only_add || same_content(before, &checked.profile))
-            {
+            if before.is_some_and(|before| only_add || same_content(before, &checked.profile)) {
                 continue;
             }
-            if before.is_some_and(|before| before.policy.read_only) && !may_unlock {
-                return Err(decide::read_only(&slug));
-            }
+            before.map_or(Ok(()), |before| self.may_change(before))?;
             let found = checked.problems().unwrap_or_default();
             problems.extend(found.into_iter().map(|problem| self.placed(&slug, problem)));
             let operation = if before.is_some() { Operation::Update } else { Operation::Create };
@@ -284,13 +393,13 @@ impl<'a> Work<'a> {
                 |before| before.metadata.clone(),
             );
             let metadata = Metadata { tags: checked.profile.metadata.tags.clone(), ..metadata };
-            let before = before.map_or(Content::Nothing, Content::of);
+            let before = before.map_or(Side::Nothing, Side::of);
             let (profile, content) = (checked.profile, checked.content);
             let (registry, head) = (self.draft.slug.clone(), self.head.clone());
             let stamp = self.stamp.clone();
             let change =
                 decide::change(registry, operation, profile, content, &metadata, head, stamp);
-            let after = change.profile.clone().map_or(Content::Nothing, Content::Profile);
+            let after = change.profile.clone().map_or(Side::Nothing, Side::Profile);
             self.add(change, before, after);
         }
         Ok(())
@@ -308,19 +417,21 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Deletes what a file made and this one does not have.
-    fn prune(&mut self, named: &BTreeSet<ProfileSlug>, may_unlock: bool) -> Result<(), Error> {
-        let Some(state) = self.state else { return Ok(()) };
-        for profile in state.profiles().map(|stored| stored.profile()) {
-            if named.contains(&profile.slug) || profile.metadata.source != SOURCE {
-                continue;
-            }
-            if profile.policy.read_only && !may_unlock {
-                return Err(decide::read_only(&profile.slug));
-            }
+    fn delete(&mut self, leaving: &BTreeSet<ProfileSlug>) -> Result<(), Error> {
+        let state = self.state;
+        for stored in leaving.iter().filter_map(|slug| state?.get(slug)) {
+            let profile = stored.profile();
+            self.may_change(profile)?;
             let version = profile.metadata.version.saturating_add(1);
             let change = self.of_registry(Operation::Delete, Some(profile.slug.clone()), version);
-            self.add(change, Content::of(profile), Content::Nothing);
+            self.add(change, Side::of(profile), Side::Nothing);
+        }
+        Ok(())
+    }
+
+    fn may_change(&self, profile: &Profile) -> Result<(), Error> {
+        if profile.policy.read_only && self.writer != Writer::Operator {
+            return Err(decide::read_only(&profile.slug));
         }
         Ok(())
     }
@@ -340,7 +451,7 @@ impl<'a> Work<'a> {
         decide::without_document(registry, operation, slug, version, head, self.stamp.clone())
     }
 
-    fn add(&mut self, change: Change, before: Content, after: Content) {
+    fn add(&mut self, change: Change, before: Side, after: Side) {
         self.steps.push(Step {
             registry: change.registry.clone(),
             slug: change.slug.clone(),
