@@ -108,12 +108,18 @@ pub struct App {
     pub operations: Operations,
     ui: Ui,
     metrics: Metrics,
-    middleware_schemas: Bytes,
-    extension_schemas: Bytes,
+    schemas: Schemas,
     /// Set when the server stops: readiness ends, sockets close with 1001.
     stop: CancellationToken,
     draining: AtomicBool,
     sockets: TaskTracker,
+}
+
+/// The published schemas, as they are answered: rendered once, so that discovery cannot fail later.
+struct Schemas {
+    middlewares: Bytes,
+    extensions: Bytes,
+    tools: Bytes,
 }
 
 impl App {
@@ -126,7 +132,13 @@ impl App {
         mount: Mount,
         release: Release,
     ) -> Self {
-        let (middleware_schemas, extension_schemas) = routes::schemas::render(registry.catalog());
+        let catalog = registry.catalog();
+        let body = |list: Value| Bytes::from(format!("{list}\n"));
+        let schemas = Schemas {
+            middlewares: body(routes::schemas::middlewares(catalog)),
+            extensions: body(routes::schemas::extensions(catalog)),
+            tools: body(routes::schemas::tools(&conversations.tools())),
+        };
         let metrics = Metrics::new(conversations.counts());
         Self {
             registry,
@@ -138,8 +150,7 @@ impl App {
             operations: Operations::default(),
             ui: Ui::embedded(&[], ""),
             metrics,
-            middleware_schemas,
-            extension_schemas,
+            schemas,
             stop: CancellationToken::new(),
             draining: AtomicBool::new(false),
             sockets: TaskTracker::new(),

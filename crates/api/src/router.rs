@@ -32,9 +32,13 @@ pub(crate) async fn route(
             Box::pin(selection::current(app, &incoming.parts, body)).await
         }
         "/api/chat/bundle" => Box::pin(bundle::answer(app, &incoming, body)).await,
-        "/api/chat/schemas/middlewares" => schemas::middlewares(app, &incoming.parts.method),
-        "/api/chat/schemas/extensions" => schemas::extensions(app, &incoming.parts.method),
-        "/api/chat/schemas/tools" => schemas::tools(app, &incoming.parts.method),
+        "/api/chat/schemas/middlewares" => {
+            schemas::answer(&app.schemas.middlewares, &incoming.parts.method)
+        }
+        "/api/chat/schemas/extensions" => {
+            schemas::answer(&app.schemas.extensions, &incoming.parts.method)
+        }
+        "/api/chat/schemas/tools" => schemas::answer(&app.schemas.tools, &incoming.parts.method),
         // chat (chapter 30)
         path if chat::is_chat(path) => Box::pin(chat::submit(app, &incoming, body)).await,
         "/ws" => Box::pin(ws::upgrade(app.clone(), incoming.parts)).await,

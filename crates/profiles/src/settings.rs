@@ -265,8 +265,8 @@ pub fn coerce(field: &Field, value: &Value) -> Result<Value, String> {
     }
 }
 
-/// Replaces every secret in a patch by `***`, wherever it lies; says whether there was one (decision 15, adopted
-/// databases, whose patches may have any shape).
+/// Replaces every secret in a patch by `***`, and takes user and password out of addresses, wherever they lie; says
+/// whether there was one (decision 15, adopted databases, whose patches may have any shape).
 pub fn redact(patch: &mut Object) -> bool {
     let mut found = false;
     for (name, value) in patch.iter_mut() {
@@ -287,6 +287,13 @@ fn redact_value(value: &mut Value) -> bool {
         Value::Array(items) => {
             items.iter_mut().fold(false, |found, item| redact_value(item) | found)
         }
+        Value::String(text) => match url::without_credentials(text) {
+            Some(address) => {
+                *text = address;
+                true
+            }
+            None => false,
+        },
         _ => false,
     }
 }
@@ -487,14 +494,20 @@ mod tests {
 
     #[test]
     fn secrets_are_redacted_once() {
-        let mut patch = json!({"openai-chat": {"openai-api-key": "sk"}, "x": {"foo-api-key": "k"}})
+        let mut patch = json!({
+            "openai-chat": {"openai-api-key": "sk", "openai-base-url": "https://u:p@h.example/v1?x=a@b"},
+            "x": {"foo-api-key": "k", "mail": "a@b.example"},
+        })
             .as_object()
             .unwrap()
             .clone();
         assert!(redact(&mut patch));
         assert_eq!(
             Value::Object(patch.clone()),
-            json!({"openai-chat": {"openai-api-key": "***"}, "x": {"foo-api-key": "***"}})
+            json!({
+                "openai-chat": {"openai-api-key": "***", "openai-base-url": "https://h.example/v1?x=a@b"},
+                "x": {"foo-api-key": "***", "mail": "a@b.example"},
+            })
         );
         assert!(!redact(&mut patch));
     }

@@ -1,11 +1,12 @@
 //! `/api/ops/...`: what only operators see of a server, for the escalation packet and the page.
 
 use axum::response::Response;
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{Method, StatusCode};
 use serde_json::json;
 
+use super::system::only_get;
 use super::{json, json_value};
 use crate::App;
 use crate::extract::Query;
@@ -17,13 +18,13 @@ const DEFAULT_LINES: u64 = 1_000;
 
 /// The configuration with the origin of every value, keys masked.
 pub(crate) fn config(app: &App, parts: &Parts) -> Result<Response, Failure> {
-    only_get(parts)?;
+    only_get(&parts.method)?;
     Ok(json_value(StatusCode::OK, &app.operations.config))
 }
 
 /// The newest log lines, the oldest first: by request, conversation, profile, level; as JSON or one object a line.
 pub(crate) fn logs(app: &App, parts: &Parts) -> Result<Response, Failure> {
-    only_get(parts)?;
+    only_get(&parts.method)?;
     let query = Query::of(parts)?;
     let names = ["request_id", "conv_id", "registry", "slug", "level"];
     let given = |name: &'static str| query.get(name).map(|text| (name, text.to_owned()));
@@ -40,8 +41,4 @@ pub(crate) fn logs(app: &App, parts: &Parts) -> Result<Response, Failure> {
     let kind = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     Ok(response)
-}
-
-fn only_get(parts: &Parts) -> Result<(), Failure> {
-    if parts.method == Method::GET { Ok(()) } else { Err(Failure::method_not_allowed()) }
 }

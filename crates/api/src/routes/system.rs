@@ -1,4 +1,4 @@
-//! Health, metrics, release, the description of the API, and the page.
+//! Health, metrics, release, the description of the API, and the configuration of the page.
 
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -63,7 +63,7 @@ pub(crate) fn openapi(method: &Method) -> Result<Response, Failure> {
     Ok(json(StatusCode::OK, crate::openapi::document().to_string()))
 }
 
-fn only_get(method: &Method) -> Result<(), Failure> {
+pub(super) fn only_get(method: &Method) -> Result<(), Failure> {
     if method == Method::GET { Ok(()) } else { Err(Failure::method_not_allowed()) }
 }
 

@@ -64,19 +64,6 @@ pub struct Submitted {
     pub status: Status,
 }
 
-impl Status {
-    /// The contract's word.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Queued { .. } => "queued",
-            Self::Started(_) => "started",
-            Self::Completed(_) => "completed",
-            Self::Failed(..) => "error",
-        }
-    }
-}
-
 /// The state of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
@@ -93,6 +80,19 @@ pub enum Status {
     Completed(TurnIds),
     /// Failed, with the reason as the user sees it.
     Failed(Option<TurnIds>, String),
+}
+
+impl Status {
+    /// The contract's word.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Queued { .. } => "queued",
+            Self::Started(_) => "started",
+            Self::Completed(_) => "completed",
+            Self::Failed(..) => "error",
+        }
+    }
 }
 
 /// Names one prompt and its answer, and the run that made it.

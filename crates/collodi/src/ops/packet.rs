@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ArgMatches;
-use collodi_profiles::{ProfileSlug, RegistrySlug};
+use collodi_api::routes::schemas;
+use collodi_profiles::{Catalog, ProfileSlug, RegistrySlug};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::Method;
@@ -239,14 +240,11 @@ async fn live(
 /// What the files of a server say that does not answer.
 async fn offline(packet: &mut Packet, matches: &ArgMatches, of: &RegistrySlug, slug: &ProfileSlug) {
     let catalog = collodi_tools::catalog().map_err(|e| anyhow::anyhow!("build the catalog: {e}"));
-    let schemas = catalog.as_ref().map(collodi_api::routes::schemas::render);
-    for (at, name) in ["schemas/middlewares.json", "schemas/extensions.json"].iter().enumerate() {
-        let text = schemas.as_ref().map(|(middlewares, extensions)| [middlewares, extensions][at]);
-        let value = text
-            .map_err(|e| anyhow::anyhow!("{e}"))
-            .and_then(|text| Ok(serde_json::from_slice(text)?));
-        packet.json(name, value);
-    }
+    let schemas = |list: fn(&Catalog) -> Value| {
+        catalog.as_ref().map(list).map_err(|e| anyhow::anyhow!("{e}"))
+    };
+    packet.json("schemas/middlewares.json", schemas(schemas::middlewares));
+    packet.json("schemas/extensions.json", schemas(schemas::extensions));
     packet.json("release.json", Ok(json!(crate::assemble::release())));
     let database = match catalog {
         Ok(catalog) => place::database_path(matches)

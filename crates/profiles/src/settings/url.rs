@@ -50,6 +50,15 @@ pub fn has_credentials(url: &str) -> bool {
     rest.split(['/', '?', '#', '\\']).next().is_some_and(|authority| authority.contains('@'))
 }
 
+/// The same address without its user and password, if it has any.
+pub(super) fn without_credentials(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let (_, host) = authority.rsplit_once('@')?;
+    Some(format!("{scheme}://{host}{path}"))
+}
+
 /// The rule for an address that a provider's name resolved to.
 ///
 /// # Errors
