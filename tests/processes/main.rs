@@ -28,4 +28,5 @@ mod requests;
 mod server;
 mod slow_sockets;
 mod socket;
+mod tries;
 mod watchers;

@@ -16,6 +16,7 @@ pub mod schemas;
 pub mod selection;
 pub mod system;
 pub mod timeline;
+mod tries;
 pub mod versions;
 mod write;
 

@@ -16,6 +16,7 @@ pub mod history;
 pub mod middlewares;
 pub mod overrides;
 pub mod patch;
+pub mod provenance;
 pub mod resolve;
 pub mod validate;
 pub mod yaml;

@@ -11,10 +11,12 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
+use crate::profile::Metadata;
 use crate::profile::draft::{self, Draft};
 use crate::profile::history::Stamp;
 use crate::profile::middlewares::Writer;
 use crate::profile::overrides::Overrides;
+use crate::profile::patch::{self, ProfilePatch};
 use crate::profile::resolve::{Context, EffectiveProfile, Refusal, effective};
 use crate::settings::Settings;
 use crate::store::{ProfileStore, StoreError, StoreErrorKind};
@@ -207,6 +209,36 @@ impl Registry {
             });
         }
         effective(stored.profile(), overrides, context, &self.catalog).map(Arc::new)
+    }
+
+    /// What a profile would run under after `patch`, or a new one that says this; nothing is written. Its version is 0.
+    ///
+    /// # Errors
+    /// Registry, broken rules, and what this process cannot run.
+    pub fn resolve_draft(
+        &self,
+        registry: &RegistrySlug,
+        slug: ProfileSlug,
+        patch: ProfilePatch,
+    ) -> Result<Arc<EffectiveProfile>, Error> {
+        let snapshot = self.snapshot();
+        let state = snapshot.registry(registry).ok_or(Error::RegistryNotFound)?;
+        let blank = |slug| draft::check(slug, Draft::default(), &self.catalog, Writer::Client);
+        let before = state.get(&slug).map(|stored| stored.profile().clone());
+        let before = before.unwrap_or_else(|| blank(slug).profile);
+        let checked = patch::apply(&before, patch, &self.catalog);
+        if let Some(problems) = checked.problems() {
+            return Err(Error::Validation(problems));
+        }
+        let mut profile = checked.profile;
+        profile.metadata = Metadata { source: "draft".into(), ..Metadata::default() };
+        let context = Context {
+            registry,
+            registry_source: &state.head().metadata.source,
+            settings: &self.settings,
+        };
+        let resolved = effective(&profile, &Overrides::default(), context, &self.catalog);
+        resolved.map(Arc::new).map_err(|refusal| Error::Internal(refusal.to_string()))
     }
 
     /// Creates a profile (chapter 20 §5.2).

@@ -31,7 +31,7 @@ pub(super) fn conversations() -> Value {
         },
         "/api/chat/conversations/{conv_id}/queue": {
             "parameters": [segment("conv_id")],
-            "get": operation("listQueue", "Prompts that wait", &[], None, &[(200, "In their order", reference("Queue")), unknown]),
+            "get": operation("listQueue", "The prompt that runs, and those that wait", &[], None, &[(200, "What runs, and what waits in its order", reference("Queue")), unknown]),
         },
         "/api/chat/conversations/{conv_id}/queue/{idempotency_key}": {
             "parameters": [segment("conv_id"), segment("idempotency_key")],
@@ -95,6 +95,9 @@ pub(super) fn debug() -> Value {
         "/api/debug/turn/{conv_id}/{session_id}/{turn_id}": {
             "parameters": [segment("conv_id"), segment("session_id"), segment("turn_id")],
             "get": get("debugTurn", "All snapshots of a turn", &[])},
+        "/api/debug/runtime/{slug}/{version}": {
+            "parameters": [segment("slug"), segment("version"), query("registry", "string", "The default one when absent")],
+            "get": get("explainRuntime", "What a version of a profile runs under, and who gave every field its value", &[])},
         "/api/debug/step/enable": {"post": step("enableStepMode", "Pause around tools")},
         "/api/debug/step/disable": {"post": step("disableStepMode", "Pause no more, and go on from every pause")},
         "/api/debug/continue": {"post": step("goOn", "Go on from a pause")},

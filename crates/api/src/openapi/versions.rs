@@ -43,6 +43,16 @@ pub(super) fn paths() -> Value {
                     (412, "", failure()), (413, "", failure()), (415, "", failure()), (500, "", failure()),
                 ]),
         },
+        "/api/chat/profiles/{slug}/try": {
+            "parameters": [slug(), registry()],
+            "post": operation("tryProfile", "A prompt under a profile as it is being written; nothing of the profile is stored", &[],
+                Some("Try"), &[
+                    (200, "As of POST /chat; the version is 0", json!({"application/json": {"schema": {"type": "object"}}})),
+                    (202, "It waits", json!({"application/json": {"schema": {"type": "object"}}})),
+                    (400, "", failure()), (404, "No such registry", failure()), (409, "", failure()), (413, "", failure()),
+                    (415, "", failure()), (422, "", failure()), (429, "", failure()),
+                ]),
+        },
         "/api/chat/schemas/tools": {"get": operation("listTools", "Tools that profiles may list", &[], None, &[
             (200, "By name", array("ToolSchema")),
         ])},
@@ -74,6 +84,10 @@ pub(super) fn schemas() -> Value {
             "request_id": text, "at_ms": number,
         }), json!(["change", "registry", "operation", "version", "at_ms"])),
         "ToolSchema": object(json!({"name": text, "description": text, "schema": {}}), json!(["name", "description", "schema"])),
+        "Try": object(json!({
+            "profile": {"$ref": "#/components/schemas/UpdateProfile"}, "prompt": text, "conv_id": text,
+            "idempotency_key": text, "retry_turn_id": text,
+        }), json!(["profile", "prompt"])),
         "Restore": object(json!({
             "registry": text, "version": number, "expected_version": number, "note": text,
         }), json!(["version", "expected_version"])),

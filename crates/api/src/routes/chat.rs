@@ -1,6 +1,7 @@
 //! `POST /chat` and `POST /chat/{profile}` (chapter 30 §1, decisions 18 to 20, 43).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,7 +9,7 @@ use collodi_chat::conversation::{Prompt, Refused, Status, Submitted};
 use collodi_profiles::Error;
 use collodi_profiles::json::Object;
 use collodi_profiles::profile::overrides::{Overrides, parse_overrides};
-use collodi_profiles::profile::resolve::Refusal;
+use collodi_profiles::profile::resolve::{EffectiveProfile, Refusal};
 use collodi_profiles::profile::validate::too_much;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
@@ -24,7 +25,7 @@ use crate::problem::Failure;
 /// Longest prompt, in bytes (decision 40).
 pub const MAX_PROMPT: usize = 1024 * 1024;
 /// Largest body: a prompt with every character escaped, and room for the rest.
-const MAX_CHAT_BODY: usize = 8 * 1024 * 1024;
+pub(super) const MAX_CHAT_BODY: usize = 8 * 1024 * 1024;
 /// Longest id or key that a client chooses, in bytes.
 pub(crate) const MAX_ID: usize = 256;
 
@@ -55,7 +56,7 @@ pub(crate) async fn submit(
     incoming: &Incoming,
     body: Body,
 ) -> Result<Response, Failure> {
-    let Incoming { parts, request_id, .. } = incoming;
+    let parts = &incoming.parts;
     if parts.method != Method::POST {
         return Err(Failure::method_not_allowed());
     }
@@ -76,15 +77,43 @@ pub(crate) async fn submit(
         Some(prompt) if !prompt.is_empty() => prompt,
         _ => body.text.unwrap_or_default(),
     };
-    let text = text.trim();
+    let handed = Handed {
+        text,
+        conv_id: body.conv_id,
+        idempotency_key: body.idempotency_key,
+        retry_turn_id: body.retry_turn_id,
+        step_mode: overrides.step_mode,
+        runtime,
+    };
+    hand_in(app, incoming, handed).await
+}
+
+/// A prompt with what it runs under.
+pub(super) struct Handed {
+    pub(super) text: String,
+    pub(super) conv_id: Option<String>,
+    pub(super) idempotency_key: Option<String>,
+    pub(super) retry_turn_id: Option<String>,
+    pub(super) step_mode: Option<bool>,
+    pub(super) runtime: Arc<EffectiveProfile>,
+}
+
+/// Checks what the client chose, and hands the prompt in.
+pub(super) async fn hand_in(
+    app: &App,
+    incoming: &Incoming,
+    handed: Handed,
+) -> Result<Response, Failure> {
+    let Incoming { parts, request_id, .. } = incoming;
+    let text = handed.text.trim();
     if text.is_empty() {
         return Err(Failure::new(StatusCode::BAD_REQUEST, "missing_prompt", "missing prompt"));
     }
-    let key = given(body.idempotency_key.as_deref())
+    let key = given(handed.idempotency_key.as_deref())
         .or_else(|| header(&parts.headers, "idempotency-key"))
         .or_else(|| header(&parts.headers, "x-idempotency-key"));
     let new_id = || app.conversations.new_id();
-    let conv_id = given(body.conv_id.as_deref()).map_or_else(new_id, str::to_owned);
+    let conv_id = given(handed.conv_id.as_deref()).map_or_else(new_id, str::to_owned);
     let client_key = key.is_some();
     let idempotency_key = key.map_or_else(new_id, str::to_owned);
     for (field, value, most) in [
@@ -100,15 +129,15 @@ pub(crate) async fn submit(
         text: text.to_owned(),
         idempotency_key: idempotency_key.clone(),
         client_key,
-        runtime,
-        step_mode: overrides.step_mode,
-        retry_turn_id: given(body.retry_turn_id.as_deref()).map(str::to_owned),
+        runtime: handed.runtime.clone(),
+        step_mode: handed.step_mode,
+        retry_turn_id: given(handed.retry_turn_id.as_deref()).map(str::to_owned),
         request_id: request_id.as_str().to_owned(),
     };
-    let runtime = prompt.runtime.clone();
     let submitted = app.conversations.submit(&conv_id, prompt).await.map_err(refused)?;
     let mut response = answer(&conv_id, &idempotency_key, &submitted);
     let outcome = submitted.status.as_str();
+    let runtime = handed.runtime;
     response.extensions_mut().insert(About::Turn { conv_id, runtime, outcome });
     Ok(response)
 }

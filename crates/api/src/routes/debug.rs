@@ -15,6 +15,7 @@ use crate::App;
 use crate::extract::{self, Query};
 use crate::problem::Failure;
 
+mod runtime;
 mod step;
 mod turns;
 
@@ -45,6 +46,7 @@ pub(crate) async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Respo
         "events" => events(app, parts, &id(argument)?).await,
         "turns" => turns::list(app, parts).await,
         "turn" => turns::detail(app, argument).await,
+        "runtime" => runtime::explain(app, parts, argument).await,
         _ => Err(Failure::no_page()),
     }
 }

@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::write::{about, answer, author, empty, guard, mark, stamped};
-use super::{X_REGISTRY_VERSION, json_value, versions};
+use super::{X_REGISTRY_VERSION, json_value, tries, versions};
 use crate::App;
 use crate::access::Role;
 use crate::context::Incoming;
@@ -37,8 +37,9 @@ struct CreateBody {
     note: Option<String>,
 }
 
+/// What a patch says.
 #[derive(Deserialize)]
-struct PatchBody {
+pub(crate) struct PatchBody {
     registry: Option<String>,
     display_name: Option<String>,
     description: Option<String>,
@@ -49,6 +50,27 @@ struct PatchBody {
     set_default: Option<bool>,
     expected_version: Option<u64>,
     note: Option<String>,
+}
+
+impl PatchBody {
+    /// The registry, as it is named.
+    pub(crate) fn registry(&self) -> Option<&str> {
+        self.registry.as_deref()
+    }
+}
+
+impl From<PatchBody> for ProfilePatch {
+    fn from(body: PatchBody) -> Self {
+        Self {
+            display_name: body.display_name,
+            description: body.description,
+            runtime: body.runtime.map(|m| m.0),
+            says_writable: body.policy.as_ref().is_some_and(|p| p.0.read_only == Some(false)),
+            policy: body.policy.map(|m| m.0.into()),
+            tags: body.metadata.and_then(|m| m.0.tags),
+            extensions: body.extensions,
+        }
+    }
 }
 
 /// A policy that tells `read_only: false` from not saying so.
@@ -138,6 +160,7 @@ pub(crate) async fn item(app: &App, incoming: &Incoming, body: Body) -> Result<R
         (Action::Restore, &Method::POST) => {
             Box::pin(versions::restore(app, incoming, body, slug)).await
         }
+        (Action::Try, &Method::POST) => Box::pin(tries::submit(app, incoming, body, slug)).await,
         _ => Err(Failure::method_not_allowed()),
     }
 }
@@ -149,6 +172,7 @@ enum Action {
     Version(u64),
     Diff,
     Restore,
+    Try,
 }
 
 /// Splits the path as it was sent, then decodes each segment once (chapter 20 §3.1, H10).
@@ -178,6 +202,7 @@ fn target(path: &str) -> Result<(ProfileSlug, Action), Failure> {
         }
         (Some("diff"), _) => Action::Diff,
         (Some("restore"), _) => Action::Restore,
+        (Some("try"), _) => Action::Try,
         _ => return Err(Failure::no_page()),
     };
     Ok((slug, action))
@@ -300,25 +325,17 @@ async fn read_patch(
 ) -> Result<(UpdateProfile, Author), Failure> {
     let parts = &incoming.parts;
     let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
-    let body: PatchBody = extract::parse(&bytes)?;
+    let mut body: PatchBody = extract::parse(&bytes)?;
     let query = Query::of(parts)?;
     let registry = query.registry(body.registry.as_deref(), app.registry.default_registry())?;
-    let author = author(app, incoming, body.note)?;
+    let author = author(app, incoming, body.note.take())?;
     let request = UpdateProfile {
         registry,
         slug,
-        patch: ProfilePatch {
-            display_name: body.display_name,
-            description: body.description,
-            runtime: body.runtime.map(|m| m.0),
-            says_writable: body.policy.as_ref().is_some_and(|p| p.0.read_only == Some(false)),
-            policy: body.policy.map(|m| m.0.into()),
-            tags: body.metadata.and_then(|m| m.0.tags),
-            extensions: body.extensions,
-        },
         set_default: body.set_default.unwrap_or(false),
         guard: guard(parts, body.expected_version),
         may_unlock: incoming.principal.role == Role::Operator,
+        patch: body.into(),
     };
     Ok((request, author))
 }

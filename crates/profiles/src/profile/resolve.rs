@@ -12,7 +12,8 @@ use crate::catalog::Catalog;
 use crate::ids::{ProfileSlug, RegistrySlug, RuntimeKey};
 use crate::json::{self, Object};
 use crate::quote::quote;
-use crate::schema::resolve::{Layer, Source, resolve_config};
+use crate::schema::Schema;
+use crate::schema::resolve::{Layer, ResolveError, Source, resolve_config};
 use crate::settings::Settings;
 
 /// The prompt of a profile that has none.
@@ -133,26 +134,21 @@ pub fn effective(
 }
 
 /// One use with the layers of its configuration.
-struct Layered {
-    used: MiddlewareUse,
+pub(super) struct Layered {
+    pub(super) used: MiddlewareUse,
     profile: Option<Value>,
     request: Option<Value>,
     overridden: bool,
 }
 
-fn active_middlewares(
-    profile: &Profile,
-    overrides: &[Value],
-    catalog: &Catalog,
-) -> Result<Vec<ActiveMiddleware>, Refusal> {
-    let mut uses = layered(&profile.runtime.middlewares, &profile.extensions)?;
-    let invalid =
-        |reason: String| Refusal::Override(format!("invalid override \"middlewares\": {reason}"));
-    for entry in overrides {
-        merge_override(&mut uses, entry, catalog).map_err(invalid)?;
-    }
-    let activate = |layered: Layered| {
-        let Layered { used, profile, request, overridden } = layered;
+impl Layered {
+    /// The use, and what `resolve` makes of its layers.
+    pub(super) fn resolve<T>(
+        self,
+        catalog: &Catalog,
+        resolve: fn(&str, &Schema, &MiddlewareUse, Vec<Source>) -> Result<T, ResolveError>,
+    ) -> Result<(MiddlewareUse, T), Refusal> {
+        let Self { used, profile, request, overridden } = self;
         let label = if used.id.is_empty() {
             used.name.clone()
         } else {
@@ -167,14 +163,36 @@ fn active_middlewares(
             source("profile", Layer::Profile, profile),
             source("request", Layer::Request, request),
         ];
-        let config = resolve_config(&definition.name, &definition.schema, &used, sources)
+        let resolved = resolve(&definition.name, &definition.schema, &used, sources)
             .map_err(|e| refuse(format!("resolve middleware {label}: {e}")))?;
+        Ok((used, resolved))
+    }
+}
+
+fn invalid(reason: impl std::fmt::Display) -> Refusal {
+    Refusal::Override(format!("invalid override \"middlewares\": {reason}"))
+}
+
+fn active_middlewares(
+    profile: &Profile,
+    overrides: &[Value],
+    catalog: &Catalog,
+) -> Result<Vec<ActiveMiddleware>, Refusal> {
+    let mut uses = layered(&profile.runtime.middlewares, &profile.extensions)?;
+    for entry in overrides {
+        merge_override(&mut uses, entry, catalog).map_err(invalid)?;
+    }
+    let activate = |layered: Layered| {
+        let (used, config) = layered.resolve(catalog, resolve_config)?;
         Ok(ActiveMiddleware { enabled: used.is_enabled(), name: used.name, id: used.id, config })
     };
     uses.into_iter().map(activate).collect()
 }
 
-fn layered(uses: &[MiddlewareUse], extensions: &Extensions) -> Result<Vec<Layered>, Refusal> {
+pub(super) fn layered(
+    uses: &[MiddlewareUse],
+    extensions: &Extensions,
+) -> Result<Vec<Layered>, Refusal> {
     let with_config = |(index, used): (usize, &MiddlewareUse)| {
         let profile = config_of(index, used, extensions)
             .map_err(|e| Refusal::Profile(format!("resolve middleware {}: {e}", used.name)))?;

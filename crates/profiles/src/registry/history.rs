@@ -8,6 +8,9 @@ use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::profile::authored;
 use crate::profile::history::Change;
+use crate::profile::overrides::Overrides;
+use crate::profile::provenance::{Origin, provenance};
+use crate::profile::resolve::{Context, EffectiveProfile, Refusal, effective};
 
 /// What changed between two versions of a profile.
 #[derive(Debug, Clone, Serialize)]
@@ -69,6 +72,27 @@ impl Registry {
         // Long prompts take a while to compare.
         let changes = aside(move || Ok(diff(&content(&before)?, &content(&after)?))).await?;
         Ok(Comparison { slug: slug.clone(), from, to, changes })
+    }
+
+    /// What a version of a profile runs under without overrides, and where every field of that comes from.
+    ///
+    /// # Errors
+    /// Registry, a version that it never had, one that this process cannot run; the store's failures.
+    pub async fn provenance(
+        &self,
+        registry: &RegistrySlug,
+        slug: &ProfileSlug,
+        version: u64,
+    ) -> Result<(EffectiveProfile, Vec<Origin>), Error> {
+        let change = self.version(registry, slug, version).await?;
+        let profile = change.profile.ok_or(Error::VersionNotFound)?;
+        let source = &change.head.metadata.source;
+        let context = Context { registry, registry_source: source, settings: self.settings() };
+        let of = || {
+            let runtime = effective(&profile, &Overrides::default(), context, self.catalog())?;
+            Ok((runtime, provenance(&profile, context, self.catalog())?))
+        };
+        of().map_err(|refusal: Refusal| Error::Internal(refusal.to_string()))
     }
 
     /// What a patch would change, by field.
