@@ -57,6 +57,22 @@ pub(crate) fn start(upstream: &str, broken: Broken) -> SocketAddr {
     address
 }
 
+/// Answers every request with this status, until the process ends.
+pub(crate) fn refusing(status: u16) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let head =
+                format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let mut lines = BufReader::new(&stream).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let _ = stream.write_all(head.as_bytes());
+        }
+    });
+    address
+}
+
 /// Answers one connection after the other, each on a thread.
 pub(crate) fn serve(listener: &TcpListener, upstream: &str, broken: Broken) {
     for stream in listener.incoming().map_while(Result::ok) {

@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::command::{Said, bare, said};
+use crate::front;
 use crate::server::Server;
 
 // Secrets of every kind that pass through a server. None of them may be written down anywhere.
@@ -140,6 +141,8 @@ async fn provoke(client: &mut Client<'_>, bearer: &str, cookie: &str) -> Value {
             break ended.clone();
         }
         assert!(std::time::Instant::now() < deadline, "the run does not end: {text}");
+        // Each look is lines of the log, too.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     };
     for path in [
         "/api/timeline?conv_id=c",
@@ -213,7 +216,7 @@ async fn f30_no_secret_is_written_down_anywhere_and_the_packet_has_the_rest() {
     let failing = json!({
         "method": "POST", "path": "/api/chat/profiles",
         "headers": {"Authorization": bearer, "Cookie": cookie},
-        "body": {"slug": "k", "runtime": {"step_settings_patch": {"openai-chat": {"openai-api-key": IN_PROFILE}}}},
+        "body": {"slug": "k", "note": format!("tried with {ENVIRONMENT}"), "runtime": {"step_settings_patch": {"openai-chat": {"openai-api-key": IN_PROFILE}}}},
     });
     std::fs::write(&request, failing.to_string()).unwrap();
     let to = folder.path().join("packets");
@@ -259,7 +262,7 @@ async fn a_packet_of_a_server_that_is_down_has_what_its_files_say() {
     let recorded = folder.path().join("failing.txt");
     std::fs::write(
         &recorded,
-        "POST /chat\nAuthorization: Bearer canary-cookie-0003\n\n< 502 Bad Gateway\n",
+        format!("POST /chat\nAuthorization: Bearer {COOKIE}\n\n< 502 Bad Gateway\n"),
     )
     .unwrap();
 
@@ -297,7 +300,62 @@ async fn a_packet_of_a_server_that_is_down_has_what_its_files_say() {
         .map(|s| s["name"].clone())
         .collect();
     assert!(names.contains(&json!("agentmode")), "{names:?}");
-    assert!(files["logs.jsonl"].contains("profile"), "{}", files["logs.jsonl"]);
+    let log = &files["logs.jsonl"];
+    assert!(log.contains("slug=p") && log.contains("outcome=\"committed\""), "{log}");
+    for name in ["check.json", "config.json", "metrics.txt", "release.json"] {
+        let reason = format!("- `{name}`: the server does not answer\n");
+        assert!(files["README.md"].contains(&reason), "{}", files["README.md"]);
+    }
     let exchange = &files["exchange.json"];
     assert!(exchange.contains("502 Bad Gateway") && !exchange.contains("canary"), "{exchange}");
+}
+
+#[tokio::test]
+async fn a_failing_request_is_sent_again_with_its_guards_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&[]);
+    let mut client = Client { server: &server, heard: String::new() };
+    assert_eq!(client.ask("POST", "/api/chat/profiles", &json!({"slug": "p"}), &[]).await.0, 201);
+    let target = format!("http://{}", server.address);
+    let request = folder.path().join("failing.json");
+    let guarded = json!({"method": "delete", "path": "/api/chat/profiles/p", "headers": {"If-Match": "\"9\""}});
+    std::fs::write(&request, guarded.to_string()).unwrap();
+    let archive = folder.path().join("guarded.tar.gz");
+    let more = ["--no-check", "--request", request.to_str().unwrap()];
+    assert_eq!(packet(&target, &archive, &more).code, Some(0));
+    assert_eq!(parsed(&unpack(&archive), "exchange.json")["response"]["status"], 412);
+    assert_eq!(client.ask("GET", "/api/chat/profiles/p", &Value::Null, &[]).await.0, 200);
+
+    let elsewhere = json!({"path": "@127.0.0.1:9/x"});
+    std::fs::write(&request, elsewhere.to_string()).unwrap();
+    let refused = packet(&target, &folder.path().join("elsewhere.tar.gz"), &more);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("does not begin with a slash"), "{refused:?}");
+
+    // Nothing was asked and nothing was checked: then it does not say what failed.
+    let archive = folder.path().join("nothing.tar.gz");
+    let said = packet(&target, &archive, &["--no-check"]);
+    assert_eq!((said.code, &said.json()["failed_lines"]), (Some(1), &json!([20])));
+    let nowhere = packet(&target, Path::new("/nowhere/x.tar.gz"), &["--no-check"]);
+    assert_eq!((nowhere.code, nowhere.err.contains("there is no folder")), (Some(2), true));
+}
+
+#[tokio::test]
+async fn a_front_before_a_dead_server_is_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&[]);
+    let mut client = Client { server: &server, heard: String::new() };
+    assert_eq!(client.ask("POST", "/api/chat/profiles", &json!({"slug": "p"}), &[]).await.0, 201);
+    let data = server.folder.path().join("data");
+    let log = folder.path().join("server.log");
+    std::fs::write(&log, "a line\n").unwrap();
+    let front = front::refusing(502);
+    let archive = folder.path().join("packet.tar.gz");
+    let more = ["--data-dir", data.to_str().unwrap(), "--log-file", log.to_str().unwrap()];
+    let said = packet(&format!("http://{front}"), &archive, &more);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let files = unpack(&archive);
+    assert_eq!(parsed(&files, "profile/document.json")["slug"], "p");
+    let exchange = parsed(&files, "exchange.json");
+    assert_eq!(exchange[0]["status"], 502, "what failed is that nobody answers: {exchange}");
 }

@@ -282,9 +282,14 @@ fn an_edit_stores_what_was_saved_and_comes_back_with_what_is_wrong() {
 
         let given_up = edit(way, "sh -c 'grep -q ^#! \"$1\" || echo \"runtime: 5\" > \"$1\"' sh");
         assert_eq!(given_up.code, Some(1));
-        let kept = given_up.err.trim().rsplit(' ').next().unwrap();
-        assert!(std::fs::read_to_string(kept).unwrap().contains("runtime: 5"), "{given_up:?}");
-        std::fs::remove_file(kept).unwrap();
+        let crashed = edit(way, "sh -c 'echo \"runtime: 5\" > \"$1\"; exit 3' sh");
+        assert!(crashed.err.contains("failed: exit status: 3"), "{crashed:?}");
+        for lost in [given_up, crashed] {
+            let (_, path) = lost.err.split_once("what you wrote is in ").unwrap();
+            let kept = path.split(": ").next().unwrap();
+            assert!(std::fs::read_to_string(kept).unwrap().contains("runtime: 5"), "{lost:?}");
+            std::fs::remove_file(kept).unwrap();
+        }
         let failed = edit(way, "false");
         assert!(failed.err.contains("editor command ('false') failed"), "{failed:?}");
         assert_eq!(

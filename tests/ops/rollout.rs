@@ -236,14 +236,14 @@ fn a_deploy_that_does_not_end_is_stopped_and_taken_back() {
     sh(&ours);
     let rollback = format!("{} && {{restore}} && {ours}", machine.stop());
     let deploy = "DEPLOY_API_KEY=canary-deploy-1; sleep 600";
-    let said = machine.rollout(deploy, &rollback, &["--command-deadline", "10s"]);
+    let said = machine.rollout(deploy, &rollback, &["--command-deadline", "20s"]);
     let report = said.json();
     assert_eq!((said.code, &report["failed_lines"]), (Some(1), &json!([5])), "{report:#}");
     assert!(report["outcome"].as_str().unwrap().starts_with("NO-GO: rolled back"), "{report:#}");
-    assert!(report.to_string().contains("stopped, no end within 10 s"), "{report:#}");
+    assert!(report.to_string().contains("stopped, no end within 20 s"), "{report:#}");
     let text = std::fs::read_to_string(machine.path("report/report.md")).unwrap();
     assert!(!format!("{said:?}{text}").contains("canary-deploy-1"), "{text}");
-    assert!(said.err.contains("deploying (0 s)"), "what takes long is told: {}", said.err);
+    assert!(said.err.contains("deploying ("), "what takes long is told: {}", said.err);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_rollout_that_is_interrupted_goes_back() {
             ended.is_none() && std::time::Instant::now() < deadline,
             "the deploy did not begin"
         );
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
     sh(&format!("kill -s TERM {}", running.id()));
     let output = running.wait_with_output().unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::command::collodi;
+use crate::command::{bare, collodi, said};
 use crate::server::Server;
 
 /// Snapshots: the long form of the fault tests takes fifty.
@@ -183,4 +183,48 @@ fn wrong_command_lines_are_2() {
         let said = collodi(&[&["ops"], arguments].concat());
         assert_eq!(said.code, Some(2), "{arguments:?}: {said:?}");
     }
+}
+
+#[test]
+fn chats_without_their_registry_are_a_snapshot_of_their_own() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let registry = elsewhere.path().join("registry.db");
+    let server = Server::start(&["--profile-registry-db", registry.to_str().unwrap()]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let prompt = json!({"conv_id": "c", "prompt": "hi"});
+    assert_eq!(runtime.block_on(server.post("/chat", &prompt)).status, 200);
+    let data = server.folder.path().join("data");
+    let data = data.to_str().unwrap();
+    for (flag, of, kept) in [
+        ("--data-dir", data, "chats"),
+        ("--profile-registry-db", registry.to_str().unwrap(), "profiles"),
+    ] {
+        let to = elsewhere.path().join(kept);
+        let to = to.to_str().unwrap();
+        ops(&["snapshot", flag, of, "--to", to]);
+        ops(&["verify", "--from", to]);
+        // And back, into a place of its own.
+        let place = elsewhere.path().join(format!("{kept}-restored"));
+        std::fs::create_dir(&place).unwrap();
+        let file = place.join("registry.db");
+        let back = if flag == "--data-dir" { &place } else { &file };
+        ops(&["restore", flag, back.to_str().unwrap(), "--from", to]);
+    }
+    assert_eq!(
+        Connection::open(elsewhere.path().join("chats-restored/chat.db"))
+            .unwrap()
+            .query_row("SELECT count(*) FROM conversations", [], |row| row.get::<_, i64>(0))
+            .unwrap(),
+        1
+    );
+}
+
+#[test]
+fn an_environment_that_is_no_text_stops_no_command() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut command = bare();
+    command.args(["ops", "verify", "--from", "/nowhere"]);
+    let said = said(command.env("LATIN", std::ffi::OsStr::from_bytes(b"\xe9")));
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("snapshot.verified"), "{said:?}");
 }

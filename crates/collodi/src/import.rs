@@ -37,6 +37,6 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         ("blank_left_out", json!(imported.blank)),
         ("closed", json!(imported.closed)),
     ];
-    output::print(&output::render(matches, &[row])?);
+    output::print(&output::render(matches, &[row])?)?;
     Ok(())
 }

@@ -16,7 +16,7 @@ pub(crate) fn completions(matches: &ArgMatches) -> Result<()> {
     let Some(shell) = matches.get_one::<Shell>("shell") else { bail!("no shell given") };
     let mut script = Vec::new();
     clap_complete::generate(*shell, &mut crate::cli::command(), "collodi", &mut script);
-    print(&String::from_utf8_lossy(&script));
+    print(&String::from_utf8_lossy(&script))?;
     Ok(())
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn man(matches: &ArgMatches) -> Result<()> {
     let Some(folder) = matches.get_one::<String>("to") else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page)?;
-        print(&String::from_utf8_lossy(&page));
+        print(&String::from_utf8_lossy(&page))?;
         return Ok(());
     };
     let folder = Path::new(folder);

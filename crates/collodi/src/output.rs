@@ -1,6 +1,8 @@
 //! Rows for people and programs: a table, JSON, YAML or CSV, as `--output` says.
 
-use anyhow::{Result, anyhow};
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result, anyhow};
 use clap::{Arg, ArgMatches};
 use serde_json::{Map, Value};
 
@@ -17,10 +19,18 @@ pub(crate) fn arg() -> Arg {
         .help("Form of the answer")
 }
 
-/// Says it on standard output.
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
-pub(crate) fn print(text: &str) {
-    print!("{text}");
+/// Says it on standard output. Whoever reads may have enough before the end, which is no failure; a full disk is.
+///
+/// # Errors
+/// What cannot be written.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut to = std::io::stdout().lock();
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("write the answer")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The rows in the asked form, ready to be printed.

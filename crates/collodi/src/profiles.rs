@@ -9,7 +9,7 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ArgMatches;
 use collodi_profiles::diff::{self, Difference};
 use collodi_profiles::profile::yaml;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::output;
 use crate::output::print;
-use place::{Apply, Place, registry};
+use place::{Apply, Place, registry, version_of};
 
 /// Runs a command. Plans and differences end with 1 when there are any, and with 2 when they could not be made.
 pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
@@ -62,8 +62,13 @@ fn slug(matches: &ArgMatches) -> Result<ProfileSlug> {
     Ok(ProfileSlug::parse(raw)?)
 }
 
-fn note(matches: &ArgMatches) -> String {
-    matches.get_one::<String>("note").cloned().unwrap_or_default()
+/// Longest note, in bytes (docs/api.md).
+const MAX_NOTE: usize = 500;
+
+fn note(matches: &ArgMatches) -> Result<String> {
+    let note = matches.get_one::<String>("note").cloned().unwrap_or_default();
+    ensure!(note.len() <= MAX_NOTE, "--note: must be at most {MAX_NOTE} bytes");
+    Ok(note)
 }
 
 fn number(matches: &ArgMatches, name: &str) -> Option<u64> {
@@ -98,7 +103,7 @@ async fn list(matches: &ArgMatches) -> Result<ExitCode> {
             vec![of("slug"), of("version"), default, of("display_name"), of("description")]
         })
         .collect();
-    print(&output::render(matches, &rows)?);
+    print(&output::render(matches, &rows)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -111,8 +116,8 @@ async fn show(matches: &ArgMatches) -> Result<ExitCode> {
         members.remove("is_default");
     }
     match format(matches) {
-        "json" => print(&format!("{document:#}\n")),
-        _ => print(&yaml::write(&document)?),
+        "json" => print(&format!("{document:#}\n"))?,
+        _ => print(&yaml::write(&document)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -124,7 +129,7 @@ async fn history(matches: &ArgMatches) -> Result<ExitCode> {
     let found = place.history(&registry(matches)?, &slug(matches)?, limit).await?;
     let columns = ["version", "operation", "at_ms", "actor", "source", "note", "request_id"];
     let row = |change: &Value| columns.map(|key| (key, change[key].clone())).to_vec();
-    print(&output::render(matches, &found.iter().map(row).collect::<Vec<_>>())?);
+    print(&output::render(matches, &found.iter().map(row).collect::<Vec<_>>())?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -133,8 +138,8 @@ async fn compare(matches: &ArgMatches) -> Result<ExitCode> {
     let (from, to) = (number(matches, "from"), number(matches, "to"));
     let changes = place.diff(&registry(matches)?, &slug(matches)?, from, to).await?;
     match format(matches) {
-        "json" => print(&format!("{:#}\n", json!(changes))),
-        _ => print(&painted(&diff::text(&changes))),
+        "json" => print(&format!("{:#}\n", json!(changes)))?,
+        _ => print(&painted(&diff::text(&changes)))?,
     }
     Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -149,8 +154,9 @@ async fn restore(matches: &ArgMatches) -> Result<ExitCode> {
         let newest = place.history(&of, &slug, 1).await?;
         newest.first().and_then(|change| change["version"].as_u64()).unwrap_or(0)
     };
-    let now = place.restore(&of, &slug, version, expected, note(matches)).await?;
-    print(&format!("{of}/{slug} is what it was in version {version}, as version {now}\n"));
+    let now = place.restore(&of, &slug, version, expected, note(matches)?).await?;
+    let now = version_of(&now)?;
+    print(&format!("{of}/{slug} is what it was in version {version}, as version {now}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -158,7 +164,7 @@ async fn export(matches: &ArgMatches) -> Result<ExitCode> {
     let only = matches.get_one::<String>("registry").map(|_| registry(matches)).transpose()?;
     let text = Place::open(matches, false)?.export(only.as_ref()).await?;
     match matches.get_one::<String>("to") {
-        None => print(&text),
+        None => print(&text)?,
         Some(file) => collodi_store::file::replace(Path::new(file), text.as_bytes())
             .with_context(|| format!("write {file}"))?,
     }
@@ -169,12 +175,12 @@ fn validate(matches: &ArgMatches) -> Result<ExitCode> {
     let catalog = place::catalog(matches)?;
     match Registry::check_bundle(read(matches)?, registry(matches)?, &catalog) {
         Ok(profiles) => {
-            print(&format!("valid: {profiles} profiles\n"));
+            print(&format!("valid: {profiles} profiles\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(Error::Validation(problems)) => {
             for problem in problems {
-                print(&format!("{problem}\n"));
+                print(&format!("{problem}\n"))?;
             }
             Ok(ExitCode::FAILURE)
         }
@@ -195,17 +201,17 @@ async fn plan(matches: &ArgMatches) -> Result<ExitCode> {
     let planned = place.apply(&registry(matches)?, apply).await?;
     let steps = steps(&planned)?;
     match format(matches) {
-        "json" => print(&format!("{planned:#}\n")),
+        "json" => print(&format!("{planned:#}\n"))?,
         _ if steps.is_empty() => {
-            print(&format!("in step with the file at revision {}\n", planned["revision"]));
+            print(&format!("in step with the file at revision {}\n", planned["revision"]))?;
         }
         _ => {
-            print(&painted(&told(&steps)));
+            print(&painted(&told(&steps)))?;
             print(&format!(
                 "{} to make; apply with --expect {}\n",
                 counted(&steps),
                 planned["revision"]
-            ));
+            ))?;
         }
     }
     Ok(if steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -218,16 +224,16 @@ async fn apply(matches: &ArgMatches, only_add: bool) -> Result<ExitCode> {
         only_add,
         prune: !only_add && matches.get_flag("prune"),
         expected_revision: if only_add { None } else { number(matches, "expect") },
-        note: note(matches),
+        note: note(matches)?,
         dry_run: false,
     };
     let applied = place.apply(&registry(matches)?, apply).await?;
     let steps = steps(&applied)?;
     if format(matches) == "json" {
-        print(&format!("{applied:#}\n"));
+        print(&format!("{applied:#}\n"))?;
     } else {
-        print(&painted(&told(&steps)));
-        print(&format!("{} made, now at revision {}\n", counted(&steps), applied["revision"]));
+        print(&painted(&told(&steps)))?;
+        print(&format!("{} made, now at revision {}\n", counted(&steps), applied["revision"]))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 //! no keys in the first place (decision 15).
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::sync::LazyLock;
 
 use collodi_profiles::settings::is_secret;
@@ -36,7 +37,12 @@ impl Redactor {
 
     /// Keys and tokens of this process's environment, by the names of their variables.
     pub(crate) fn of_environment(more: impl IntoIterator<Item = String>) -> Self {
-        let named = std::env::vars()
+        // What is no text is no key that anybody could type.
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let named = std::env::vars_os()
+            .filter_map(text)
             .filter(|(name, _)| names_a_secret(&name.to_ascii_lowercase().replace('_', "-")))
             .map(|(_, value)| value.trim().to_owned());
         Self::new(named.chain(more))
@@ -73,29 +79,41 @@ impl Redactor {
                 }
             }
             Value::Array(items) => {
-                if let [Value::String(name), Value::String(text)] = &mut items[..]
+                if let [Value::String(name), value] = &mut items[..]
                     && names_a_secret(&name.to_ascii_lowercase())
                 {
-                    MASK.clone_into(text);
+                    mask(value);
                 }
                 for item in items {
                     self.json(item);
                 }
             }
             Value::Object(members) => {
+                // A header as browsers write it down.
+                let named =
+                    members.get("name").and_then(Value::as_str).map(str::to_ascii_lowercase);
+                let value = members.get_mut("value");
+                if let Some(value) = value.filter(|_| named.is_some_and(|n| names_a_secret(&n))) {
+                    mask(value);
+                }
                 for (name, value) in members {
-                    match value {
-                        Value::String(text)
-                            if !text.is_empty() && names_a_secret(&name.to_ascii_lowercase()) =>
-                        {
-                            MASK.clone_into(text);
-                        }
-                        value => self.json(value),
+                    if names_a_secret(&name.to_ascii_lowercase()) {
+                        mask(value);
                     }
+                    self.json(value);
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
+    }
+}
+
+/// What a secret name stands for, whatever it is; flags, counts and schemas of secrets are none.
+fn mask(value: &mut Value) {
+    match value {
+        Value::String(text) if !text.is_empty() => MASK.clone_into(text),
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        Value::Object(_) | Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -131,10 +149,16 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}", "$1 ***"),
         (r"\b(sk|pk|rk)-[A-Za-z0-9_-]{8,}", "***"),
         (r"\bAIza[0-9A-Za-z_-]{20,}", "***"),
-        (r"://[^\s/:@]*:[^\s/@]+@", "://***@"),
+        (r"\bgh[pousr]_[A-Za-z0-9]{20,}", "***"),
+        (r"://[^\s/@\x22]+@", "://***@"),
         (r"(?i)([?&](?:key|api[_-]?key|token|access_token|password)=)[^&\s]+", "$1***"),
+        // A header is secret to its end, as `curl -v` writes it, and inside of JSON inside of JSON.
         (
-            r#"(?i)("?[a-z_-]*(?:api[_-]?key|password|secret|authorization|cookie)"?\s*[:=]\s*)("[^"]+"|[^\s",;}]+)"#,
+            r#"(?i)((?:proxy-)?authorization|(?:set-)?cookie)(\\?"?\s*[:=]\s*\\?"?)[^\r\n"\\]+"#,
+            "$1$2***",
+        ),
+        (
+            r#"(?i)("?[a-z_-]*(?:api[_-]?key|password|secret|[_-]token|\btoken)"?\s*[:=]\s*)("[^"]+"|[^\s",;}]+)"#,
             "$1***",
         ),
     ];
@@ -149,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_pattern_is_one() {
-        assert_eq!(PATTERNS.len(), 6);
+        assert_eq!(PATTERNS.len(), 8);
     }
 
     #[test]
@@ -170,7 +194,15 @@ mod tests {
     fn what_looks_like_a_secret_goes_and_the_rest_stays() {
         let redactor = Redactor::default();
         for (text, clean) in [
-            ("Authorization: Bearer abcdef.ghi", "Authorization: *** ***"),
+            ("Authorization: Bearer abcdef.ghi", "Authorization: ***"),
+            ("> Cookie: a=b; session=abc\n> Accept: x", "> Cookie: ***\n> Accept: x"),
+            ("Authorization: Token abc", "Authorization: ***"),
+            (
+                "said {\\\"authorization\\\":\\\"Token a\\\"}",
+                "said {\\\"authorization\\\":\\\"***\\\"}",
+            ),
+            ("DEPLOY_TOKEN=abc X-Auth-Token: def", "DEPLOY_TOKEN=*** X-Auth-Token: ***"),
+            ("https://abcdef@host/x", "https://***@host/x"),
             ("sent Bearer abcdef.ghi there", "sent Bearer *** there"),
             ("wrong key sk-proj-abcdefgh1234", "wrong key ***"),
             ("postgres://app:pass@db/x", "postgres://***@db/x"),
@@ -190,7 +222,8 @@ mod tests {
             "headers": [["Set-Cookie", "chat_profile=x"], ["content-type", "text/plain"]],
             "Authorization": "x", "openai-api-key": "k", "openai-base-url": "http://h/v1", "token": "t",
             "max_tokens": 5, "input_tokens": 7, "deep": {"client_secret": "s", "note": "told Bearer abcdefgh"},
-            "password": "",
+            "password": "", "cookie": ["a=b", "c=d"], "api_key": {"type": "string"},
+            "har": [{"name": "Cookie", "value": "a=b"}, {"name": "Accept", "value": "x"}],
         });
         Redactor::default().json(&mut value);
         assert_eq!(
@@ -199,7 +232,8 @@ mod tests {
                 "headers": [["Set-Cookie", "***"], ["content-type", "text/plain"]],
                 "Authorization": "***", "openai-api-key": "***", "openai-base-url": "http://h/v1", "token": "***",
                 "max_tokens": 5, "input_tokens": 7, "deep": {"client_secret": "***", "note": "told Bearer ***"},
-                "password": "",
+                "password": "", "cookie": ["***", "***"], "api_key": {"type": "string"},
+                "har": [{"name": "Cookie", "value": "***"}, {"name": "Accept", "value": "x"}],
             })
         );
     }

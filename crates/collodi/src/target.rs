@@ -9,8 +9,12 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::redact::{MASK, Redactor};
+
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// And where large files go there and back.
+const LONG_PATIENCE: Duration = Duration::from_secs(120);
 /// Most bytes of an answer that are read; a list of 20,000 profiles is smaller.
 const MOST: usize = 64 * 1024 * 1024;
 /// Most bytes of an answer that are kept as evidence.
@@ -26,7 +30,7 @@ const TELLING: [&str; 7] = [
     "location",
 ];
 
-/// A request and what was answered, secrets left out.
+/// A request and what was answered; the token is not in it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Exchange {
     pub(crate) method: String,
@@ -38,6 +42,20 @@ pub(crate) struct Exchange {
     /// Text, or JSON if it is.
     pub(crate) answer: Value,
     pub(crate) took_ms: u64,
+}
+
+impl Exchange {
+    /// Takes out what an answer may have repeated.
+    pub(crate) fn redact(&mut self, redactor: &Redactor) {
+        self.url = redactor.text(&self.url).into_owned();
+        redactor.json(&mut self.answer);
+        if let Some(body) = &mut self.body {
+            redactor.json(body);
+        }
+        for (_, value) in self.headers.iter_mut().filter(|(name, _)| name == "set-cookie") {
+            MASK.clone_into(value);
+        }
+    }
 }
 
 /// One server.
@@ -119,7 +137,6 @@ impl Target {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(PATIENCE)
-            .timeout(PATIENCE)
             .no_proxy()
             .build()?;
         let url = url.trim_end_matches('/').to_owned();
@@ -139,42 +156,43 @@ impl Target {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Answer> {
-        self.send(Method::GET, path, None, None).await
+        self.send(Method::GET, path, None, &[]).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
-        self.send(Method::POST, path, Some(body), None).await
+        self.send(Method::POST, path, Some(body), &[]).await
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Answer> {
-        self.send(Method::PATCH, path, Some(body), None).await
+        self.send(Method::PATCH, path, Some(body), &[]).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<Answer> {
-        self.send(Method::DELETE, path, None, None).await
+        self.send(Method::DELETE, path, None, &[]).await
     }
 
-    /// Asks once; a cookie is `name=value`.
+    /// Asks once.
     ///
     /// # Errors
-    /// No answer: refused, too slow, cut.
+    /// No answer: refused, too slow, cut. What was asked may have been done all the same.
     pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-        cookie: Option<&str>,
+        headers: &[(&str, &str)],
     ) -> Result<Answer> {
         let url = format!("{}{path}", self.url);
-        let mut request = self.client.request(method.clone(), &url);
+        let patience = if self.documents { LONG_PATIENCE } else { PATIENCE };
+        let mut request = self.client.request(method.clone(), &url).timeout(patience);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         if self.documents {
             request = request.header("accept", "application/problem+json");
         }
-        if let Some(cookie) = cookie {
-            request = request.header("cookie", cookie);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         if let Some(token) = &self.token {
             let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;

@@ -37,7 +37,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
             rows
         }
     };
-    print(&output::render(matches, &rows)?);
+    print(&output::render(matches, &rows)?)?;
     Ok(code)
 }
 

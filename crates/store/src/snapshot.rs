@@ -339,7 +339,11 @@ fn newer(path: &Path, version: i64, newest: i64) -> StoreError {
     other(format!("{} {text} {version}, this program knows up to {newest}", path.display()))
 }
 
-fn read_manifest(from: &Path) -> Result<Manifest, StoreError> {
+/// What a snapshot says of itself; its files are not looked at.
+///
+/// # Errors
+/// No manifest, or one that cannot be read.
+pub fn read_manifest(from: &Path) -> Result<Manifest, StoreError> {
     let path = from.join(MANIFEST);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,

@@ -2,25 +2,23 @@
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use serde_json::Value;
+use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::check::{Options, check};
-use super::shell::quoted;
+use super::shell::{Group, quoted};
 use super::verdict::{Check, Report};
 use crate::target::Target;
 
 /// How long a binary may take until it answers.
 const START: Duration = Duration::from_secs(30);
-/// How long it may take to stop when it is asked to.
-const STOP: Duration = Duration::from_secs(10);
 /// Of what it said, so much is shown.
 const SAID: usize = 2_000;
 
@@ -94,25 +92,19 @@ impl Candidate {
         text[from..].trim().to_owned()
     }
 
-    /// To the shell and what it started; one that is gone hears nothing.
-    fn signal(&self, signal: Signal) {
-        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let _ = group.map(|group| kill_process_group(group, signal));
-    }
-
     async fn stop(&mut self) {
-        self.signal(Signal::TERM);
-        let begun = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < STOP {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Some(group) = self.child.id().and_then(Group::of) {
+            let _ = tokio::join!(group.end(), self.child.wait());
         }
     }
 }
 
 impl Drop for Candidate {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
-        let _ = self.child.wait();
+        // Only one that was not stopped still has a number.
+        if let Some(group) = self.child.id().and_then(Group::of) {
+            group.signal(Signal::KILL);
+        }
     }
 }
 

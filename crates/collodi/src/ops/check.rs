@@ -38,6 +38,7 @@ pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<bool> 
         if !matches.get_flag("watch") {
             return Ok(report.is_go());
         }
+        options.session.at("waiting for the next round");
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = options.session.cancel.cancelled() => return Ok(report.is_go()),

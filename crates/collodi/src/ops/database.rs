@@ -136,11 +136,9 @@ pub(crate) fn snapshot(place: &Place, to: &Path) -> Finding {
                 "a restore was decided and is not finished: start the server, or restore again",
             );
         }
-        if !place.profiles.exists() {
-            let shown = place.profiles.display();
-            return TAKEN.fail(format!(
-                "{shown}: no such file; a registry elsewhere is named with --profile-registry-db"
-            ));
+        // The chats of a server whose registry lies elsewhere are a snapshot of their own.
+        if place.sources().is_empty() {
+            return TAKEN.fail(format!("{}: no database", place.shown()));
         }
         let program = format!("collodi {}", env!("CARGO_PKG_VERSION"));
         let now = crate::assemble::now_ms();

@@ -3,11 +3,10 @@
 //!
 //! To add a part: a line in [`live`] or [`offline`], and one in the table of docs/operating.md.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ArgMatches;
 use collodi_api::routes::schemas;
 use collodi_profiles::{Catalog, ProfileSlug, RegistrySlug};
@@ -28,7 +27,10 @@ const VERSIONS: usize = 10;
 /// Changes of the profile that are listed.
 const CHANGES: usize = 100;
 /// Of a log file, so much of its end.
-const LOG_BYTES: usize = 4 * 1024 * 1024;
+const LOG_BYTES: u64 = 4 * 1024 * 1024;
+/// Headers that are not those of a request that is sent again.
+const OF_THE_CONNECTION: [&str; 6] =
+    ["authorization", "host", "content-length", "content-type", "connection", "transfer-encoding"];
 
 pub(crate) const COMPLETE: Check = Check {
     code: "packet.complete",
@@ -130,26 +132,27 @@ pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<Report
         files: Vec::new(),
         missing: Vec::new(),
     };
-    let answers = target.get("/healthz").await.or(target.get("/api/chat/profiles").await);
-    target.exchanges();
-    let mut subject = format!("Profile `{of}/{slug}` of {}.", target.url());
-    if let Err(error) = &answers {
-        subject = format!("{subject} The server did not answer: {error:#}.");
+    let url = target.url().to_owned();
+    let mut subject = format!("Profile `{of}/{slug}` of {url}.");
+    let silent = silence(&target).await;
+    let attempts = target.exchanges();
+    if let Some(reason) = silent {
+        subject = format!("{subject} The server did not answer: {reason}.");
         offline(&mut packet, matches, &of, &slug).await;
         let given = request.map(|request| request.recorded(None));
-        exchange(&mut packet, given, &[]);
+        packet.json("exchange.json", Ok(given.unwrap_or_else(|| json!(attempts))));
     } else {
         let given = match request {
             Some(request) => Some(request.ask(&target).await),
             None => None,
         };
-        let failing = if matches.get_flag("no-check") {
-            Vec::new()
-        } else {
-            checked(&mut packet, &target, session).await
+        let is_checked = !matches.get_flag("no-check");
+        let failing = match is_checked {
+            true => checked(&mut packet, &target, session).await,
+            false => Vec::new(),
         };
-        exchange(&mut packet, given, &failing);
-        live(&mut packet, &target, &of, &slug, matches).await;
+        packet.json("exchange.json", exchange(given, is_checked, &failing));
+        live(&mut packet, target, &of, &slug, matches).await;
     }
     let needed =
         ["exchange.json", "schemas/middlewares.json", "profile/document.json", "logs.jsonl"];
@@ -165,7 +168,7 @@ pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<Report
         let why: Vec<String> = why.map(|(name, reason)| format!("{name}: {reason}")).collect();
         COMPLETE.fail(format!("{evidence}, without {}", why.join("; ")))
     };
-    Ok(finding.of(target.url()).into())
+    Ok(finding.of(url).into())
 }
 
 /// A file, or a new one in a folder.
@@ -175,17 +178,32 @@ fn archive_path(to: &str, name: &str) -> Result<PathBuf> {
     if path.exists() {
         bail!("{} is there already", path.display());
     }
+    let folder = folder_of(&path);
+    ensure!(folder.is_dir(), "--to {to}: there is no folder {}", folder.display());
     Ok(path)
 }
 
+/// Why the server cannot be asked: nobody is there, or only a front that says so.
+async fn silence(target: &Target) -> Option<String> {
+    let mut reason = String::new();
+    for path in ["/healthz", "/api/chat/profiles?limit=1"] {
+        match target.get(path).await {
+            Ok(answer) if matches!(answer.status, 200..=299 | 401 | 403) => return None,
+            Ok(answer) => reason = answer.shown(),
+            Err(error) => reason = format!("{error:#}"),
+        }
+    }
+    Some(reason)
+}
+
 /// What failed: the request that was given, else what the checks saw.
-fn exchange(packet: &mut Packet, given: Option<Value>, failing: &[Exchange]) {
-    let value = match given {
+fn exchange(given: Option<Value>, is_checked: bool, failing: &[Exchange]) -> Result<Value> {
+    match given {
         Some(given) => Ok(given),
         None if !failing.is_empty() => Ok(json!(failing)),
-        None => Ok(json!({"note": "no --request was given, and no check failed"})),
-    };
-    packet.json("exchange.json", value);
+        None if is_checked => Ok(json!({"note": "no --request was given, and no check failed"})),
+        None => bail!("no --request was given, and nothing was checked"),
+    }
 }
 
 /// Lines 6 to 16; the exchanges of those that failed.
@@ -200,41 +218,49 @@ async fn checked(packet: &mut Packet, target: &Target, session: Session) -> Vec<
 /// What a running server says.
 async fn live(
     packet: &mut Packet,
-    target: &Target,
+    target: Target,
     of: &RegistrySlug,
     slug: &ProfileSlug,
     matches: &ArgMatches,
 ) {
-    let asked = |path: String| async move { told(target.get(&path).await?) };
     for (name, path) in [
         ("schemas/middlewares.json", "/api/chat/schemas/middlewares"),
         ("schemas/extensions.json", "/api/chat/schemas/extensions"),
         ("release.json", "/api/chat/release"),
-        ("ready.json", "/readyz"),
         ("config.json", "/api/ops/config"),
     ] {
-        packet.json(name, asked(path.into()).await);
+        packet.json(name, asked(&target, path).await);
     }
-    let profile = format!("/api/chat/profiles/{slug}");
-    packet.json("profile/document.json", asked(format!("{profile}?registry={of}")).await);
-    let changes = asked(format!("{profile}/versions?registry={of}&limit={CHANGES}")).await;
-    let newest = changes.as_ref().map(versions).unwrap_or_default();
-    packet.json("profile/history.json", changes);
-    for version in newest {
-        let path = format!("{profile}/versions/{version}?registry={of}");
-        packet.json(&format!("profile/version-{version}.json"), asked(path).await);
-    }
+    // One that is not ready says so with 503.
+    packet.json("ready.json", target.get("/readyz").await.map(|answer| answer.json()));
     let metrics = target.get("/metrics").await.and_then(ok).map(|answer| answer.text);
     packet.text("metrics.txt", metrics);
     // Last, so that what was asked just now is in it.
-    let kept = asked("/api/ops/logs?limit=10000".into()).await;
+    let of_profile = format!("/api/ops/logs?limit=10000&registry={of}&slug={slug}");
+    packet.lines("logs-of-profile.jsonl", asked(&target, &of_profile).await);
+    let kept = asked(&target, "/api/ops/logs?limit=10000").await;
     match matches.get_one::<String>("log-file") {
         // A server without our additions has its log elsewhere.
         Some(file) if kept.is_err() => packet.text("logs.jsonl", tail(Path::new(file))),
         _ => packet.lines("logs.jsonl", kept),
     }
-    let of_profile = asked(format!("/api/ops/logs?limit=10000&registry={of}&slug={slug}")).await;
-    packet.lines("logs-of-profile.jsonl", of_profile);
+    profile(packet, &Place::Server(target), of, slug).await;
+}
+
+async fn asked(target: &Target, path: &str) -> Result<Value> {
+    Ok(serde_json::from_str(&ok(target.get(path).await?)?.text)?)
+}
+
+/// The profile with what it was.
+async fn profile(packet: &mut Packet, place: &Place, of: &RegistrySlug, slug: &ProfileSlug) {
+    packet.json("profile/document.json", place.document(of, slug, None).await);
+    let changes = place.history(of, slug, CHANGES).await.map(Value::Array);
+    let newest = changes.as_ref().map(versions).unwrap_or_default();
+    packet.json("profile/history.json", changes);
+    for version in newest {
+        let document = place.document(of, slug, Some(version)).await;
+        packet.json(&format!("profile/version-{version}.json"), document);
+    }
 }
 
 /// What the files of a server say that does not answer.
@@ -245,27 +271,26 @@ async fn offline(packet: &mut Packet, matches: &ArgMatches, of: &RegistrySlug, s
     };
     packet.json("schemas/middlewares.json", schemas(schemas::middlewares));
     packet.json("schemas/extensions.json", schemas(schemas::extensions));
-    packet.json("release.json", Ok(json!(crate::assemble::release())));
+    let down = || anyhow::anyhow!("the server does not answer");
+    for name in ["release.json", "config.json", "ready.json", "check.json", "metrics.txt"] {
+        packet.lacks(name, &down());
+    }
     let database = match catalog {
         Ok(catalog) => place::database_path(matches)
-            .context(
-                "the server does not answer; give --data-dir DIR or --profile-registry-db FILE",
-            )
+            .and_then(|path| {
+                path.context(
+                    "the server does not answer; give --data-dir DIR or --profile-registry-db FILE",
+                )
+            })
             .and_then(|path| Place::database(&path, catalog.into(), false)),
         Err(error) => Err(error),
     };
     match database {
-        Ok(place) => {
-            packet.json("profile/document.json", place.document(of, slug, None).await);
-            let changes = place.history(of, slug, CHANGES).await.map(Value::Array);
-            let newest = changes.as_ref().map(versions).unwrap_or_default();
-            packet.json("profile/history.json", changes);
-            for version in newest {
-                let document = place.document(of, slug, Some(version)).await;
-                packet.json(&format!("profile/version-{version}.json"), document);
-            }
+        Ok(place) => profile(packet, &place, of, slug).await,
+        Err(error) => {
+            packet.lacks("profile/document.json", &error);
+            packet.lacks("profile/history.json", &error);
         }
-        Err(error) => packet.lacks("profile/document.json", &error),
     }
     let log = matches.get_one::<String>("log-file").map(Path::new);
     let log = log.context("the server does not answer; give --log-file FILE");
@@ -279,10 +304,19 @@ fn versions(changes: &Value) -> Vec<u64> {
     with_document.filter_map(|change| change["version"].as_u64()).take(VERSIONS).collect()
 }
 
+/// The end of a log, from the beginning of a line: half a key is one that nobody knows.
 fn tail(path: &Path) -> Result<String> {
-    let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    let from = text.len().saturating_sub(LOG_BYTES);
-    Ok(String::from_utf8_lossy(&text[from..]).into_owned())
+    let read = || {
+        let mut file = std::fs::File::open(path)?;
+        let from = file.metadata()?.len().saturating_sub(LOG_BYTES);
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_BYTES).read_to_end(&mut bytes)?;
+        let first = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let kept = if from == 0 { 0 } else { first };
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes[kept..]).into_owned())
+    };
+    read().with_context(|| format!("read {}", path.display()))
 }
 
 fn ok(answer: Answer) -> Result<Answer> {
@@ -292,14 +326,10 @@ fn ok(answer: Answer) -> Result<Answer> {
     Ok(answer)
 }
 
-fn told(answer: Answer) -> Result<Value> {
-    Ok(serde_json::from_str(&ok(answer)?.text)?)
-}
-
 /// `--request FILE`: `{method, path, headers, body}`, which is sent once; with `response` it is taken as it is, and so is
 /// anything that is no JSON.
 enum Given {
-    Request { method: Method, path: String, cookie: Option<String>, document: Value },
+    Request { method: Method, path: String, headers: Vec<(String, String)>, document: Value },
     Recorded(Value),
 }
 
@@ -313,21 +343,31 @@ impl Given {
         let (Some(path), None) = (document["path"].as_str(), document.get("response")) else {
             return Ok(Self::Recorded(document));
         };
+        // Anything else would lead the token to another host.
+        ensure!(path.starts_with('/'), "--request: the path {path} does not begin with a slash");
         let path = path.to_owned();
-        let method = document["method"].as_str().unwrap_or("GET").parse().context("method")?;
+        let method = document["method"].as_str().unwrap_or("GET").to_ascii_uppercase();
+        let method = method.parse().context("--request: method")?;
         let headers = document["headers"].as_object().into_iter().flatten();
-        let cookie = headers.clone().find(|(name, _)| name.eq_ignore_ascii_case("cookie"));
-        let cookie = cookie.and_then(|(_, value)| value.as_str()).map(str::to_owned);
-        Ok(Self::Request { method, path, cookie, document })
+        // Guards among them are part of what was asked; who asks is the operator now.
+        let headers = headers
+            .filter(|(name, _)| {
+                !OF_THE_CONNECTION.iter().any(|other| name.eq_ignore_ascii_case(other))
+            })
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect();
+        Ok(Self::Request { method, path, headers, document })
     }
 
     /// Sends it, and records what comes.
     async fn ask(self, target: &Target) -> Value {
-        let Self::Request { method, path, cookie, document } = &self else {
+        let Self::Request { method, path, headers, document } = &self else {
             return self.recorded(None);
         };
         let body = Some(&document["body"]).filter(|body| !body.is_null());
-        let sent = target.send(method.clone(), path, body, cookie.as_deref()).await;
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let sent = target.send(method.clone(), path, body, &headers).await;
         let exchange = target.exchanges().pop();
         let response = match sent {
             Ok(_) => json!(exchange),
@@ -347,9 +387,9 @@ impl Given {
     }
 }
 
-/// A new file that only its owner may read.
+/// A new file that only its owner may read, whole or not at all.
 fn write(path: &Path, folder: &str, files: &[(String, Vec<u8>)]) -> Result<()> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let file = tempfile::NamedTempFile::new_in(folder_of(path))?;
     let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
     let seconds = u64::try_from(crate::assemble::now_ms() / 1000).unwrap_or(0);
     for (name, bytes) in files {
@@ -361,5 +401,11 @@ fn write(path: &Path, folder: &str, files: &[(String, Vec<u8>)]) -> Result<()> {
     }
     let mut file = archive.into_inner()?.finish()?;
     file.flush()?;
-    Ok(file.sync_all()?)
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

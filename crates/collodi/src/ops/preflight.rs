@@ -53,6 +53,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) previous: Vec<String>,
     /// Whether a snapshot must be there already.
     pub(crate) wants_snapshot: bool,
+    /// What the way back leads to; the newest one of the folder unless it is named.
+    pub(crate) snapshot: Option<PathBuf>,
     pub(crate) expected: Option<Listed>,
 }
 
@@ -68,7 +70,7 @@ impl<'a> Plan<'a> {
             .flat_map(|flag| all(flag).into_iter().map(move |c| (flag, c)))
         {
             let is_whole = command.contains("{addr}") && command.contains("{profiles_db}");
-            ensure!(is_whole, "--{flag} {command}: needs {{addr}} and {{profiles_db}} in it");
+            ensure!(is_whole, "--{flag}: the command needs {{addr}} and {{profiles_db}} in it");
         }
         Ok(Self {
             place,
@@ -77,6 +79,7 @@ impl<'a> Plan<'a> {
             candidates: all("candidate"),
             previous: all("previous"),
             wants_snapshot: true,
+            snapshot: None,
             expected: None,
         })
     }
@@ -121,8 +124,9 @@ pub(crate) async fn rehearse(
     let mut report = Report::default();
     let options = Options { expected: plan.expected.clone(), session: session.clone() };
     let mut releases = Vec::new();
-    for command in commands {
-        session.at(format!("starting {command} on a copy"));
+    for (at, command) in (1..).zip(commands) {
+        // The command itself may hold a key.
+        session.at(format!("{}, {at} of {}, on a copy", of.code, commands.len()));
         let folder = tempfile::tempdir().context("make a folder for copies")?;
         let profiles = match copy(plan, of, folder.path()) {
             Ok(profiles) => profiles,
@@ -144,8 +148,11 @@ pub(crate) async fn rehearse(
 /// A copy of the registry for one binary: of the database as it is, or, for the way back, of the newest snapshot.
 fn copy(plan: &Plan<'_>, of: Check, folder: &Path) -> Result<PathBuf, String> {
     let data = folder.join("registry");
-    let newest = plan.backup.as_deref().and_then(newest).filter(|_| of == PREVIOUS);
-    if let Some((path, manifest)) = &newest {
+    let goes_back_to = match &plan.snapshot {
+        Some(path) => snapshot::read_manifest(path).ok().map(|manifest| (path.clone(), manifest)),
+        None => plan.backup.as_deref().and_then(newest),
+    };
+    if let Some((path, manifest)) = &goes_back_to.filter(|_| of == PREVIOUS) {
         std::fs::create_dir(&data).map_err(|e| e.to_string())?;
         let file = &registry_of(manifest).ok_or("the snapshot has no registry")?.file;
         std::fs::copy(path.join(file), data.join(file)).map_err(|e| e.to_string())?;

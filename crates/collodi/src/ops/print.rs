@@ -12,12 +12,21 @@ use crate::redact::Redactor;
 /// Prints a report.
 pub(crate) fn report(matches: &ArgMatches, report: &Report) {
     let report = &report.clone().redacted(&Redactor::of_environment(None));
+    super::session::clear();
     let format = matches.get_one::<String>("output").map_or("table", String::as_str);
-    print(&match format {
+    said(&match format {
         "json" => format!("{:#}\n", report.json()),
         "junit" => junit(report),
         _ => table(report, std::io::stdout().is_terminal()),
     });
+}
+
+/// Prints; the verdict counts also where its text cannot be written.
+#[expect(clippy::print_stderr, reason = "there is nowhere else to say it")]
+pub(crate) fn said(text: &str) {
+    if let Err(error) = print(text) {
+        eprintln!("collodi: {error:#}");
+    }
 }
 
 fn table(report: &Report, colour: bool) -> String {

@@ -58,7 +58,7 @@ struct Rollout<'a> {
 /// Runs the command; says whether the new release serves.
 ///
 /// # Errors
-/// A wrong command line, or a report that cannot be written.
+/// A wrong command line, or a folder for reports that cannot be made.
 pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<bool> {
     let place = Place::of(matches)?;
     let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
@@ -92,14 +92,16 @@ pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<bool> 
         rollout.carry_out(&mut plan, text("deploy"), text("rollback"), &reports, &session).await?;
     let _ = std::fs::remove_file(&rollout.program);
     let document = rollout.json(ending);
+    // How it ended is worth more than the files that say so: a full disk may be why a deploy failed.
+    rollout.print(matches, ending, &document, &reports);
     for (name, text) in
         [("report.json", format!("{document:#}\n")), ("report.md", rollout.markdown(ending))]
     {
         let path = reports.join(name);
-        collodi_store::file::replace(&path, text.as_bytes())
-            .with_context(|| format!("write {}", path.display()))?;
+        if let Err(error) = collodi_store::file::replace(&path, text.as_bytes()) {
+            tell(&format!("{}: not written: {error}", path.display()));
+        }
     }
-    rollout.print(matches, ending, &document, &reports);
     Ok(ending == Ending::Deployed)
 }
 
@@ -185,8 +187,10 @@ impl Rollout<'_> {
         }
         if !previous.is_empty() {
             let began = Began::now();
+            plan.snapshot = Some(self.folder.clone());
             let found = preflight::rehearse(plan, PREVIOUS, &previous, session).await?;
-            if !self.step("rehearse the way back", &began, found, "") {
+            let holds = self.step("rehearse the way back", &began, found, "");
+            if !holds || session.cancel.is_cancelled() {
                 return Ok(Ending::NotStarted);
             }
         }
@@ -292,5 +296,6 @@ fn restore_report(report: &Value) -> Finding {
 /// How far it is, for whoever watches; the report has the rest.
 #[expect(clippy::print_stderr, reason = "progress is for the person at the terminal")]
 fn tell(text: &str) {
+    super::session::clear();
     eprintln!("{text}");
 }

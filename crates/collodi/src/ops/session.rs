@@ -68,7 +68,7 @@ impl Session {
         loop {
             tokio::time::sleep(TICK).await;
             let doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            since = if doing == said { since + 1 } else { 0 };
+            since = if doing == said { since + 1 } else { 1 };
             said = doing;
             let mut to = std::io::stderr();
             // Nobody reads it: no reason to stop.
@@ -80,6 +80,14 @@ impl Session {
                 Ok(())
             };
         }
+    }
+}
+
+/// Takes away what stands there of the progress, before something that stays is said.
+pub(crate) fn clear() {
+    let mut to = std::io::stderr();
+    if to.is_terminal() {
+        let _ = write!(to, "\r\x1b[K");
     }
 }
 

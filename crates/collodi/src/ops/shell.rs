@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio_util::sync::CancellationToken;
 
 use super::verdict::{Check, Finding};
@@ -56,8 +56,11 @@ pub(crate) async fn run(
         () = tokio::time::sleep(deadline) => End::Late,
         () = cancel.cancelled() => End::Interrupted,
     };
-    if !matches!(end, End::Itself(_)) {
-        stop(&mut child).await;
+    if !matches!(end, End::Itself(_))
+        && let Some(group) = child.id().and_then(Group::of)
+    {
+        // The shell itself may be gone at once, and what it started goes on.
+        tokio::join!(group.end(), child.wait()).1.ok();
     }
     let said = std::fs::read(output.path()).unwrap_or_default();
     let said = String::from_utf8_lossy(&said).into_owned();
@@ -74,14 +77,52 @@ pub(crate) async fn run(
     (finding.of("this machine"), said)
 }
 
-/// The shell and what it started, first with a word.
-async fn stop(child: &mut tokio::process::Child) {
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let Some(group) = group else { return };
-    // One that is gone hears nothing.
-    let _ = kill_process_group(group, Signal::TERM);
-    if tokio::time::timeout(STOP, child.wait()).await.is_err() {
-        let _ = kill_process_group(group, Signal::KILL);
-        let _ = child.wait().await;
+/// A shell and what it started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group(Pid);
+
+impl Group {
+    /// Of the process that leads it.
+    pub(crate) fn of(id: u32) -> Option<Self> {
+        i32::try_from(id).ok().and_then(Pid::from_raw).map(Self)
+    }
+
+    /// To all of them; one that is gone hears nothing.
+    pub(crate) fn signal(self, signal: Signal) {
+        let _ = kill_process_group(self.0, signal);
+    }
+
+    /// Asks them to end, and makes them. Whoever started the first one waits for it meanwhile.
+    pub(crate) async fn end(self) {
+        self.signal(Signal::TERM);
+        let begun = tokio::time::Instant::now();
+        while test_kill_process_group(self.0).is_ok() {
+            if begun.elapsed() > STOP {
+                self.signal(Signal::KILL);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::rollout::DEPLOYED;
+
+    #[tokio::test]
+    async fn a_command_that_is_late_ends_with_everything_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let late = folder.path().join("late");
+        // The shell ends at once; what it started needs a second for its last words.
+        let command = format!(
+            "(trap 'sleep 1; touch {late}; exit' TERM; sleep 60 & wait) & sleep 600",
+            late = quoted(&late)
+        );
+        let cancel = CancellationToken::new();
+        let (finding, _) = run(DEPLOYED, &command, Duration::from_millis(500), &cancel).await;
+        assert!(finding.evidence.contains("stopped, no end"), "{}", finding.evidence);
+        assert!(late.exists(), "nothing of it goes on");
     }
 }

@@ -164,11 +164,14 @@ impl Report {
         named
     }
 
-    /// The same without secrets: commands of the operator's stand in it as they were typed.
+    /// The same without secrets: commands of the operator's stand in it as they were typed, answers as they came.
     pub(crate) fn redacted(mut self, redactor: &Redactor) -> Self {
         for finding in &mut self.findings {
             for text in [&mut finding.subject, &mut finding.evidence] {
                 *text = redactor.text(text).into_owned();
+            }
+            for exchange in &mut finding.exchanges {
+                exchange.redact(redactor);
             }
         }
         self

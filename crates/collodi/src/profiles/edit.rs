@@ -4,17 +4,18 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::ArgMatches;
 use collodi_profiles::profile::{authored, yaml};
 use serde_json::Value;
 
-use super::place::{Place, registry};
+use super::place::{Place, registry, version_of};
 use super::{further_problems, note, slug};
 use crate::output::print;
 
-/// Reads, opens, and stores until it is taken or given up.
+/// Reads, opens, and stores until it is taken or given up. What was written and not stored is kept.
 pub(super) async fn run(matches: &ArgMatches) -> Result<ExitCode> {
+    let note = note(matches)?;
     let place = Place::open(matches, true)?;
     let (of, slug) = (registry(matches)?, slug(matches)?);
     let document = place.document(&of, &slug, None).await?;
@@ -27,31 +28,52 @@ pub(super) async fn run(matches: &ArgMatches) -> Result<ExitCode> {
         .context("make a file to edit")?;
     file.write_all(original.as_bytes()).context("write the file to edit")?;
     file.flush()?;
-    let mut before = original.clone();
+    let store = async |body: &str| {
+        let draft = yaml::decode_one(&slug, body)?;
+        let written: Vec<String> = draft.extensions.keys().cloned().collect();
+        let stored = place.update(&of, &slug, draft, expected, note.clone()).await?;
+        Ok((stored, written))
+    };
+    match rounds(file.path(), &original, store).await {
+        Ok(Some((stored, written))) => {
+            print(&format!("{of}/{slug} is at version {}\n", version_of(&stored)?))?;
+            let now = stored["extensions"].as_object().into_iter().flat_map(|all| all.keys());
+            for kept in now.filter(|key| !written.contains(key)) {
+                print(&format!(
+                    "{kept} is kept, because its middleware is; {{}} in its place empties it\n"
+                ))?;
+            }
+        }
+        Ok(None) => print("nothing changed\n")?,
+        Err(error) if std::fs::read(file.path()).ok() != Some(original.into_bytes()) => {
+            let kept = file.into_temp_path().keep()?;
+            return Err(error.context(format!("what you wrote is in {}", kept.display())));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Edits until `store` takes it; what it says then, or nothing if nothing was changed.
+async fn rounds<T>(
+    file: &Path,
+    original: &str,
+    store: impl AsyncFn(&str) -> Result<T>,
+) -> Result<Option<T>> {
+    let mut before = original.to_owned();
     loop {
-        edit(file.path())?;
-        let text = std::fs::read_to_string(file.path()).context("read the edited file")?;
+        edit(file)?;
+        let text = std::fs::read_to_string(file).context("read the edited file")?;
         let body = without_reasons(&text);
         if body == original {
-            print("nothing changed\n");
-            return Ok(ExitCode::SUCCESS);
+            return Ok(None);
         }
-        if text == before {
-            let kept = file.into_temp_path().keep()?;
-            bail!("not stored; what you wrote is in {}", kept.display());
-        }
-        let stored = match yaml::decode_one(&slug, &body) {
-            Ok(draft) => place.update(&of, &slug, draft, expected, note(matches)).await,
-            Err(error) => Err(error.into()),
-        };
-        match stored {
-            Ok(version) => {
-                print(&format!("{of}/{slug} is at version {version}\n"));
-                return Ok(ExitCode::SUCCESS);
-            }
+        ensure!(text != before, "not stored");
+        match store(&body).await {
+            Ok(stored) => return Ok(Some(stored)),
             Err(error) => {
                 before = with_reasons(&error, &body);
-                std::fs::write(file.path(), &before).context("write the file to edit")?;
+                std::fs::write(file, &before).context("write the file to edit")?;
             }
         }
     }

@@ -32,7 +32,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     let is_new = matches!(format, Format::Bundle | Format::Single);
     if on("skip-if-not-legacy") && is_new {
         if !on("dry-run") {
-            report.print();
+            report.print()?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -44,7 +44,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     report.counts = (registries.len(), registries.iter().map(|r| r.profiles.len()).sum());
     let bundle = encode(registries.clone(), on("dry-run"))?;
     if on("dry-run") {
-        print(&bundle);
+        print(&bundle)?;
         return Ok(ExitCode::SUCCESS);
     }
     warn_of_keys(&registries);
@@ -56,7 +56,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     if on("in-place") {
         // What is as it should be is not touched.
         if source == bundle {
-            report.print();
+            report.print()?;
             return Ok(ExitCode::SUCCESS);
         }
         if matches.get_one::<bool>("backup-in-place").copied().unwrap_or(true) {
@@ -68,7 +68,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     collodi_store::file::replace(&output, bundle.as_bytes())
         .with_context(|| format!("write output file {}", output.display()))?;
     report.output = Some(&output);
-    report.print();
+    report.print()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -82,7 +82,7 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn print(&self) {
+    fn print(&self) -> Result<()> {
         let mut lines = vec![
             format!("Input: {}", self.input.display()),
             format!("Input format: {}", self.format.as_str()),
@@ -91,7 +91,7 @@ impl Report<'_> {
             format!("Profiles: {}", self.counts.1),
         ];
         lines.extend(self.backup.as_ref().map(|backup| format!("Backup: {}", backup.display())));
-        print(&(lines.join("\n") + "\n"));
+        print(&(lines.join("\n") + "\n"))
     }
 }
 

@@ -13,6 +13,7 @@ use collodi_profiles::profile::middlewares::Writer;
 use collodi_profiles::profile::{Draft, ProfilePatch};
 use collodi_profiles::registry::{
     ApplyBundle, Comparison, Filter, Guard, Options, RestoreProfile, SOURCE, Stored, UpdateProfile,
+    Written,
 };
 use collodi_profiles::settings::Settings;
 use collodi_profiles::{Author, Catalog, Error, ProfileSlug, Registry, RegistrySlug};
@@ -52,11 +53,19 @@ pub(crate) fn catalog(matches: &ArgMatches) -> Result<Arc<Catalog>> {
     Ok(Arc::new(catalog))
 }
 
-/// The file of `--profile-registry-db`, or the one in `--data-dir`.
-pub(crate) fn database_path(matches: &ArgMatches) -> Option<PathBuf> {
-    let text = |name: &str| matches.get_one::<String>(name).map(PathBuf::from);
-    text("profile-registry-db")
-        .or_else(|| text("data-dir").map(|folder| folder.join("profiles.db")))
+/// The file of `--profile-registry-db`, or the one in `--data-dir`. What was typed counts before the environment.
+///
+/// # Errors
+/// Both typed.
+pub(crate) fn database_path(matches: &ArgMatches) -> Result<Option<PathBuf>> {
+    let given = |name: &str| matches.get_one::<String>(name).map(PathBuf::from);
+    let typed = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    let of_folder = given("data-dir").map(|folder| folder.join("profiles.db"));
+    Ok(match (typed("profile-registry-db"), typed("data-dir")) {
+        (true, true) => bail!("give --data-dir or --profile-registry-db, not both"),
+        (false, true) => of_folder,
+        _ => given("profile-registry-db").or(of_folder),
+    })
 }
 
 /// The registry of `--registry`.
@@ -80,7 +89,7 @@ impl Place {
             let token = text("token").filter(|token| !token.is_empty());
             return Ok(Self::Server(Target::new(&url, token)?.with_documents()));
         }
-        let path = database_path(matches).unwrap_or_else(|| "./data/profiles.db".into());
+        let path = database_path(matches)?.unwrap_or_else(|| "./data/profiles.db".into());
         Self::database(&path, catalog(matches)?, writes)
     }
 
@@ -197,7 +206,7 @@ impl Place {
         }
     }
 
-    /// Makes a profile again what it was, if it is at the expected version; the version that it has since.
+    /// Makes a profile again what it was, if it is at the expected version; as it is since.
     pub(crate) async fn restore(
         &self,
         of: &RegistrySlug,
@@ -205,27 +214,26 @@ impl Place {
         version: u64,
         expected_version: u64,
         note: String,
-    ) -> Result<u64> {
+    ) -> Result<Value> {
         match self {
             Self::Server(server) => {
                 let body = json!({
                     "registry": of, "version": version, "expected_version": expected_version, "note": note,
                 });
                 let path = format!("/api/chat/profiles/{slug}/restore");
-                version_of(&told(server.post(&path, &body).await?)?)
+                told(server.post(&path, &body).await?)
             }
             Self::Database { registry, .. } => {
                 let guard = Guard { expected_version, if_match: None };
                 let (of, slug, writer) = (of.clone(), slug.clone(), Writer::Operator);
                 let request = RestoreProfile { registry: of, slug, version, guard, writer };
-                let written = registry.restore_profile(request, author("cli", note), false).await?;
-                let stored = written.stored.context("the profile is gone")?;
-                Ok(stored.profile().metadata.version)
+                committed(registry.restore_profile(request, author("cli", note), false).await?)
             }
         }
     }
 
-    /// Changes a profile as a whole, if it is at the expected version; the version that it has since.
+    /// Changes a profile, if it is at the expected version; as it is since. A configuration of a middleware that stays is
+    /// kept where the draft has none (decision 9).
     pub(crate) async fn update(
         &self,
         of: &RegistrySlug,
@@ -233,7 +241,7 @@ impl Place {
         draft: Draft,
         expected_version: u64,
         note: String,
-    ) -> Result<u64> {
+    ) -> Result<Value> {
         match self {
             Self::Server(server) => {
                 let body = json!({
@@ -242,7 +250,7 @@ impl Place {
                     "extensions": draft.extensions, "expected_version": expected_version, "note": note,
                 });
                 let path = format!("/api/chat/profiles/{slug}?registry={of}");
-                version_of(&told(server.patch(&path, &body).await?)?)
+                told(server.patch(&path, &body).await?)
             }
             Self::Database { registry, .. } => {
                 let patch = ProfilePatch {
@@ -262,9 +270,7 @@ impl Place {
                     guard: Guard { expected_version, if_match: None },
                     may_unlock: true,
                 };
-                let written = registry.update_profile(request, author("cli", note), false).await?;
-                let stored = written.stored.context("the profile is gone")?;
-                Ok(stored.profile().metadata.version)
+                committed(registry.update_profile(request, author("cli", note), false).await?)
             }
         }
     }
@@ -341,7 +347,14 @@ fn author(source: &str, note: String) -> Author {
     Author { actor, source: source.into(), note, request_id: String::new() }
 }
 
-fn version_of(document: &Value) -> Result<u64> {
+/// What a write left.
+fn committed(written: Written) -> Result<Value> {
+    let stored = written.stored.context("the profile is gone")?;
+    Ok(serde_json::from_str(&stored.profile().document())?)
+}
+
+/// The version of a profile, or of the answer to a write.
+pub(crate) fn version_of(document: &Value) -> Result<u64> {
     document["metadata"]["version"].as_u64().context("the answer has no version")
 }
 

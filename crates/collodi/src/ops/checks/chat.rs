@@ -39,7 +39,8 @@ impl Turn<'_> {
     async fn send(&self, target: &Target) -> Result<Answer> {
         target.made_conversation(self.conv_id);
         let body = json!({"conv_id": self.conv_id, "prompt": PROMPT, "idempotency_key": self.key});
-        target.send(Method::POST, &self.path, Some(&body), self.cookie.as_deref()).await
+        let cookie = self.cookie.as_deref().map(|cookie| ("cookie", cookie));
+        target.send(Method::POST, &self.path, Some(&body), cookie.as_slice()).await
     }
 
     /// Sends the prompt and waits for the end of its answer.
@@ -120,7 +121,7 @@ pub(crate) async fn select(
     let Some(cookie) = cookie.and_then(|value| value.split(';').next()).map(str::to_owned) else {
         return Ok(SELECT_COOKIE.fail(format!("POST {CURRENT} sets no cookie")));
     };
-    let current = target.send(Method::GET, CURRENT, None, Some(&cookie)).await?;
+    let current = target.send(Method::GET, CURRENT, None, &[("cookie", &cookie)]).await?;
     if current.json()["slug"] != slug {
         let text = format!("GET {CURRENT} with the cookie: {}", current.shown());
         return Ok(SELECT_COOKIE.fail(text));

@@ -7,8 +7,8 @@ use clap::ArgMatches;
 use serde_json::{Value, json};
 
 use super::{Ending, Rollout};
+use crate::ops::print::{report, said};
 use crate::ops::verdict::{Report, anchor};
-use crate::output::print;
 use crate::target::Target;
 
 /// One step of the report.
@@ -95,21 +95,21 @@ impl Rollout<'_> {
     ) {
         let format = matches.get_one::<String>("output").map_or("table", String::as_str);
         match format {
-            "json" => print(&format!("{document:#}\n")),
+            "json" => said(&format!("{document:#}\n")),
             "junit" => {
                 let mut all = Report::default();
                 for step in &self.steps {
                     all.extend(step.report.clone());
                 }
-                crate::ops::print::report(matches, &all);
+                report(matches, &all);
             }
             _ => {
                 for step in &self.steps {
-                    print(&format!("== {}\n", step.name));
-                    crate::ops::print::report(matches, &step.report);
+                    said(&format!("== {}\n", step.name));
+                    report(matches, &step.report);
                 }
-                print(&format!("{}\n", ending.words()));
-                print(&format!("report: {}\n", reports.display()));
+                said(&format!("{}\n", ending.words()));
+                said(&format!("report: {}\n", reports.display()));
             }
         }
     }
