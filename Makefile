@@ -22,8 +22,10 @@ check: .tools
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	./scripts/check-deps
 
-# The web application, which the server is built with.
-ui: ui/node_modules
+# The web application, which the server is built with; made anew only when something of it changed.
+ui: ui/dist/index.html
+
+ui/dist/index.html: ui/node_modules ui/index.html ui/vite.config.ts ui/tsconfig.json $(shell find ui/src -type f)
 	cd ui && npm run --silent build
 
 ui/node_modules: ui/package.json ui/package-lock.json

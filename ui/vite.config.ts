@@ -10,6 +10,8 @@ export default defineConfig({
     proxy: {
       "/api": "http://127.0.0.1:8080",
       "/chat": "http://127.0.0.1:8080",
+      "/metrics": "http://127.0.0.1:8080",
+      "/readyz": "http://127.0.0.1:8080",
       "/ws": { target: "ws://127.0.0.1:8080", ws: true },
     },
   },

@@ -77,6 +77,8 @@ fn the_unit_starts_a_server_that_may_stop_in_its_time() {
 struct Image {
     text: String,
     sources: Vec<String>,
+    /// From a stage to a stage, and what.
+    copied: Vec<String>,
     entry: Vec<String>,
     user: String,
 }
@@ -84,7 +86,7 @@ struct Image {
 fn image() -> Image {
     let text = file("deploy/Dockerfile").replace("\\\n", " ");
     let ignored = file(".dockerignore");
-    let (mut stages, mut sources) = (Vec::new(), Vec::new());
+    let (mut stages, mut sources, mut copied) = (Vec::new(), Vec::new(), Vec::new());
     let (mut entry, mut user) = (Vec::new(), String::new());
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (instruction, rest) = line.split_once(' ').expect("an instruction");
@@ -100,6 +102,8 @@ fn image() -> Image {
                 assert!(stages[..stages.len() - 1].contains(&from), "{line}: no such stage before");
                 let made = ["/src/target/release/collodi", "/src/ui/dist"];
                 assert!(made.contains(&words[1]), "{line}");
+                let to = stages.last().unwrap();
+                copied.push(format!("{from} -> {to}: {}", words[1]));
             }
             "COPY" => {
                 for source in &words[..words.len() - 1] {
@@ -114,12 +118,17 @@ fn image() -> Image {
             _ => panic!("{line}"),
         }
     }
-    Image { text, sources, entry, user }
+    Image { text, sources, copied, entry, user }
 }
 
 #[test]
 fn the_stages_of_the_dockerfile_build_on_each_other_and_on_what_is_there() {
-    let Image { text, sources, user, .. } = image();
+    let Image { text, sources, copied, user, .. } = image();
+    let ui = "ui -> build: /src/ui/dist".to_owned();
+    assert!(
+        copied.contains(&ui),
+        "without it the program would have a page that says so: {copied:?}"
+    );
     assert_eq!(user, "collodi", "it does not run as root");
     assert!(text.contains("cargo build --release --locked --package collodi"));
     let manifest = toml(&file("Cargo.toml"));

@@ -3,6 +3,7 @@
 //! - [`verdict`] is what a check is and what comes out of it; [`print`] shows it; `crate::target` is a server under check.
 //! - [`check`] asks running servers; its parts are in [`checks`].
 //! - [`preflight`] proves binaries ([`candidate`]) on copies and looks for the [`legacy`] switch.
+//! - [`rollout`] deploys with a way back.
 //! - [`session`] is the person at the terminal, [`shell`] runs that person's commands.
 //! - [`packet`] gathers what an escalation needs.
 //! - [`database`] takes, verifies and restores snapshots; [`process`] sees who uses them.

@@ -76,7 +76,7 @@ const ROLLOUT_EXAMPLES: &str = "Example:
     --rollback 'systemctl stop collodi && ln -sfn /opt/collodi-old /opt/collodi && {restore} && systemctl start collodi'
 
 {restore} becomes the command that restores the snapshot of this rollout, {snapshot} its folder. A rollback command
-without {restore} must leave the server stopped: the restore comes after it.";
+without {restore} must leave the server stopped: the restore comes after it. Both run without a terminal: use sudo -n.";
 
 fn packet() -> Command {
     Command::new("packet")
