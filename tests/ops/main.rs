@@ -10,6 +10,7 @@ mod fake;
 mod front;
 mod manual;
 mod packet;
+mod page;
 mod preflight;
 mod profiles;
 mod rollout;

@@ -21,7 +21,7 @@ const ENVIRONMENT: &str = "canary-key-of-environment-0007";
 const CANARIES: [&str; 7] = [PROVIDER, TOKEN, COOKIE, IN_PROFILE, REFUSED, PASSWORD, ENVIRONMENT];
 
 /// Files of an archive, by their names without its folder.
-fn unpack(archive: &Path) -> BTreeMap<String, String> {
+pub(crate) fn unpack(archive: &Path) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
     let status = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(folder.path()).status();
     assert!(status.unwrap().success());

@@ -209,7 +209,7 @@ fn parse_token(line: &str) -> Result<Token, String> {
 }
 
 /// A Bearer token, or the password of Basic, so that browsers and `/ws` work.
-fn presented_token(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+pub(crate) fn presented_token(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {

@@ -15,8 +15,10 @@ pub mod metrics;
 pub mod openapi;
 pub mod pipeline;
 pub mod problem;
+pub mod program;
 pub mod router;
 pub mod routes;
+mod samples;
 pub mod serve;
 pub mod ui;
 pub mod ws;
@@ -35,7 +37,9 @@ use tokio_util::task::TaskTracker;
 use access::Access;
 use logs::Ring;
 use metrics::Metrics;
-use ui::Ui;
+use program::Program;
+use samples::Samples;
+use ui::{Facts, Ui};
 
 /// How the application is mounted (chapter 20 §2). Blank options take the defaults in parentheses.
 #[derive(Debug, Clone)]
@@ -88,6 +92,8 @@ pub struct Operations {
     pub logs: Arc<Ring>,
     /// `[{name, value, origin}]`, keys masked.
     pub config: Value,
+    /// The program, where it is ours: its commands can be started from the page.
+    pub program: Option<Arc<Program>>,
 }
 
 /// Everything that handlers share.
@@ -109,6 +115,7 @@ pub struct App {
     ui: Ui,
     metrics: Metrics,
     schemas: Schemas,
+    samples: Samples,
     /// Set when the server stops: readiness ends, sockets close with 1001.
     stop: CancellationToken,
     draining: AtomicBool,
@@ -148,9 +155,10 @@ impl App {
             release,
             debug_api: false,
             operations: Operations::default(),
-            ui: Ui::embedded(&[], ""),
+            ui: Ui::embedded(&[], "", Facts::default()),
             metrics,
             schemas,
+            samples: Samples::default(),
             stop: CancellationToken::new(),
             draining: AtomicBool::new(false),
             sockets: TaskTracker::new(),

@@ -66,6 +66,16 @@ impl Metrics {
         self.durations[method].observe(took.as_secs_f64());
     }
 
+    /// Requests that failed with 5xx.
+    pub(crate) fn errors(&self) -> u64 {
+        self.requests
+            .iter()
+            .skip(STATUSES.len() - 1)
+            .step_by(STATUSES.len())
+            .map(Counter::get)
+            .sum()
+    }
+
     /// The text of `/metrics`.
     pub(crate) fn render(&self, profiles: usize, revision: u64, conversations: usize) -> String {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);

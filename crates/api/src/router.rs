@@ -53,6 +53,10 @@ pub(crate) async fn route(
         }
         // operation (decisions 30, 37)
         "/api/chat/audit" => Box::pin(versions::audit(app, &incoming.parts)).await,
+        "/api/ops/samples" => operations::samples(app, &incoming.parts),
+        "/api/ops/check" => operations::check(app, &incoming.parts),
+        "/api/ops/packet" => Box::pin(operations::packet(app, &incoming.parts, body)).await,
+        "/api/ops/snapshots" => Box::pin(operations::snapshots(app, &incoming.parts)).await,
         "/api/ops/config" => operations::config(app, &incoming.parts),
         "/api/ops/logs" => operations::logs(app, &incoming.parts),
         "/api/chat/release" => system::release(app, &incoming.parts.method),

@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::App;
 use crate::pipeline::Pipeline;
+use crate::{App, samples};
 use patient::Patient;
 
 mod patient;
@@ -37,6 +37,7 @@ pub async fn serve(
     patience: Duration,
 ) {
     let pipeline = Pipeline::new(app.clone());
+    tokio::spawn(samples::run(app.clone()));
     let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::pin!(stop);

@@ -37,6 +37,15 @@ pub struct Embedded {
     pub gzip: &'static [u8],
 }
 
+/// What a page of ours is told of its server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// The debug API answers.
+    pub debug_api: bool,
+    /// The offline demo model answers.
+    pub is_demo: bool,
+}
+
 /// The files of a web application.
 pub struct Ui {
     files: HashMap<String, File>,
@@ -62,14 +71,14 @@ impl File {
 }
 
 impl Ui {
-    /// Files that were compiled in. The page's `<base>` becomes the mount prefix.
+    /// Files that were compiled in. The page's `<base>` becomes the mount prefix, and the page is told `facts`.
     #[must_use]
-    pub fn embedded(files: &[Embedded], root: &str) -> Self {
+    pub fn embedded(files: &[Embedded], root: &str, facts: Facts) -> Self {
         let files = files.iter().map(|file| {
             let gzip = (!file.gzip.is_empty()).then(|| Bytes::from_static(file.gzip));
             let file_of = |plain, gzip| (file.name.to_owned(), File::new(file.name, plain, gzip));
             if file.name == INDEX {
-                return file_of(with_base(file.plain, root), None);
+                return file_of(told(file.plain, root, facts), None);
             }
             file_of(Bytes::from_static(file.plain), gzip)
         });
@@ -144,10 +153,15 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Everything in the page is relative to its base.
-fn with_base(page: &[u8], root: &str) -> Bytes {
+/// Everything in the page is relative to its base; what it is told stands in `<html data-...>`.
+fn told(page: &[u8], root: &str, facts: Facts) -> Bytes {
     let text = String::from_utf8_lossy(page);
-    let text = text.replacen("<base href=\"/\"", &format!("<base href=\"{root}/\""), 1);
+    let mut text = text.replacen("<base href=\"/\"", &format!("<base href=\"{root}/\""), 1);
+    for (name, holds) in [("debug-api", facts.debug_api), ("demo", facts.is_demo)] {
+        if holds {
+            text = text.replacen("<html", &format!("<html data-{name}"), 1);
+        }
+    }
     Bytes::from(text)
 }
 
@@ -193,7 +207,11 @@ mod tests {
     use super::*;
 
     const FILES: [Embedded; 2] = [
-        Embedded { name: "index.html", plain: b"<base href=\"/\" /><p>", gzip: b"x" },
+        Embedded {
+            name: "index.html",
+            plain: b"<html lang=\"en\"><base href=\"/\" /><p>",
+            gzip: b"x",
+        },
         Embedded { name: "assets/a-1.js", plain: b"let a", gzip: b"packed" },
     ];
 
@@ -204,8 +222,11 @@ mod tests {
 
     #[test]
     fn the_page_knows_its_prefix_and_is_asked_for_again_but_hashed_files_are_kept() {
-        let ui = Ui::embedded(&FILES, "/x/y");
-        assert_eq!(&ui.files[INDEX].plain[..], b"<base href=\"/x/y/\" /><p>");
+        let ui = Ui::embedded(&FILES, "/x/y", Facts { debug_api: true, is_demo: false });
+        assert_eq!(
+            &ui.files[INDEX].plain[..],
+            b"<html data-debug-api lang=\"en\"><base href=\"/x/y/\" /><p>"
+        );
         let page = of(&ui, INDEX, &[(ACCEPT_ENCODING, "gzip")]);
         assert_eq!(page.headers()[CACHE_CONTROL], "no-cache");
         assert!(page.headers().get(CONTENT_ENCODING).is_none(), "it was changed");
@@ -224,7 +245,7 @@ mod tests {
 
     #[test]
     fn gzip_is_sent_to_those_who_take_it() {
-        let ui = Ui::embedded(&FILES, "");
+        let ui = Ui::embedded(&FILES, "", Facts::default());
         for (accepted, sent) in
             [("gzip, br", true), ("br;q=1, gzip;q=0.5", true), ("gzip;q=0", false), ("br", false)]
         {

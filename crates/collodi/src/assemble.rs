@@ -1,6 +1,6 @@
 //! Puts the parts together and serves: the only place that names every crate.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use collodi_api::access::Access;
 use collodi_api::logs::Ring;
-use collodi_api::ui::Ui;
+use collodi_api::program::Program;
+use collodi_api::ui::{Facts, Ui};
 use collodi_api::{App, Mount, Operations, Release};
 use collodi_chat::conversation::Patience;
 use collodi_chat::{Conversations, Outside};
@@ -60,6 +61,7 @@ pub(crate) async fn serve(mut config: Config, logs: Arc<Ring>) -> Result<()> {
     let keys = std::mem::take(&mut config.keys);
     let providers = Providers::new(config.settings.clone(), keys, local, pace);
     let model = providers.describe();
+    let facts = Facts { debug_api: config.values.debug_api, is_demo: providers.is_demo() };
     let outside = Outside {
         clock,
         new_id: Arc::new(new_id),
@@ -74,13 +76,18 @@ pub(crate) async fn serve(mut config: Config, logs: Arc<Ring>) -> Result<()> {
     };
     let conversations = Conversations::open(outside, patience(&config)).await?;
     let app = App::new(registry.clone(), Arc::new(conversations), access, mount, release());
-    let operations = Operations { logs, config: std::mem::take(&mut config.described) };
-    let ui = ui(&config)?;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let program = program(&config, &chat_path, listener.local_addr()?);
+    let operations = Operations {
+        logs,
+        config: std::mem::take(&mut config.described),
+        program: program.map(Arc::new),
+    };
+    let ui = ui(&config, facts)?;
     let app = app.with_debug_api(config.values.debug_api).with_operations(operations).with_ui(ui);
     let app = Arc::new(app);
 
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     let stop = stop_signal()?;
     banner(&config, &chat_path, listener.local_addr()?, &registry, &model);
     let patience = Duration::from_secs(config.values.shutdown_seconds);
@@ -89,11 +96,41 @@ pub(crate) async fn serve(mut config: Config, logs: Arc<Ring>) -> Result<()> {
 }
 
 /// The web application that was compiled in, or that of `--ui-dir`.
-fn ui(config: &Config) -> Result<Ui> {
+fn ui(config: &Config, facts: Facts) -> Result<Ui> {
     match config.values.ui_dir.as_str() {
-        "" => Ok(Ui::embedded(FILES, &config.root())),
+        "" => Ok(Ui::embedded(FILES, &config.root(), facts)),
         folder => Ui::of_folder(Path::new(folder)).with_context(|| format!("--ui-dir {folder}")),
     }
+}
+
+/// This program, so that its commands can be started from the page.
+fn program(config: &Config, chats: &Path, address: SocketAddr) -> Option<Program> {
+    let data = &config.values.data_dir;
+    let folder = data.to_string_lossy().into_owned();
+    let of_folder = vec!["--data-dir".into(), folder];
+    let profiles = config.profiles_path();
+    let places = if chats != data.join("chat.db") {
+        Vec::new() // `ops snapshot` knows chats by their folder
+    } else if profiles == data.join("profiles.db") {
+        vec![of_folder]
+    } else {
+        let of_registry =
+            vec!["--profile-registry-db".into(), profiles.to_string_lossy().into_owned()];
+        vec![of_folder, of_registry]
+    };
+    let snapshots = match config.values.snapshot_dir.as_str() {
+        "" => data.join("snapshots"),
+        given => PathBuf::from(given),
+    };
+    let reached = match address.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv6() => {
+            SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port())
+        }
+        ip if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    };
+    let target = format!("http://{reached}{}", config.root());
+    Some(Program::new(std::env::current_exe().ok()?, target, places, snapshots))
 }
 
 /// How long conversations wait for somebody.

@@ -46,6 +46,7 @@ pub(crate) struct Values {
     pub(crate) sql_tool_db: String,
     pub(crate) sql_tool_dir: String,
     pub(crate) redis_enabled: bool,
+    pub(crate) snapshot_dir: String,
     pub(crate) ui_dir: String,
     pub(crate) log_level: String,
     pub(crate) log_format: String,

@@ -14,7 +14,7 @@ use crate::redact::{MASK, Redactor};
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// And where large files go there and back.
-const LONG_PATIENCE: Duration = Duration::from_secs(120);
+const LONG_PATIENCE: Duration = Duration::from_mins(2);
 /// Most bytes of an answer that are read; a list of 20,000 profiles is smaller.
 const MOST: usize = 64 * 1024 * 1024;
 /// Most bytes of an answer that are kept as evidence.

@@ -56,21 +56,6 @@ pub(super) fn paths() -> Value {
         "/api/chat/schemas/tools": {"get": operation("listTools", "Tools that profiles may list", &[], None, &[
             (200, "By name", array("ToolSchema")),
         ])},
-        "/api/chat/bundle": {
-            "get": operation("exportBundle", "All profiles as one YAML text; `X-Revision` is the revision of the database", &[
-                    query("registry", "string", "Only this registry"),
-                ], None, &[
-                    (200, "The text", json!({"application/yaml": {"schema": {"type": "string"}}})), (400, "", failure()),
-                    (404, "", failure()),
-                ]),
-            "post": operation("applyBundle", "Make registries what a YAML text says, in one transaction", &[
-                    query("dry_run", "string", "1 says what would change, without writing"),
-                ], Some("ApplyBundle"), &[
-                    (200, "What changed", reference("Applied")), (400, "", failure()), (403, "Read-only", failure()),
-                    (409, "Not the expected revision; says what changed since", failure()), (413, "", failure()),
-                    (415, "", failure()), (500, "", failure()),
-                ]),
-        },
     })
 }
 

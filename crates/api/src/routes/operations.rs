@@ -1,20 +1,151 @@
 //! `/api/ops/...`: what only operators see of a server, for the escalation packet and the page.
 
+use std::path::Path;
+
+use axum::body::Body;
 use axum::response::Response;
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use collodi_profiles::{Error, ProfileSlug};
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use serde_json::json;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::system::only_get;
 use super::{json, json_value};
 use crate::App;
-use crate::extract::Query;
+use crate::access::presented_token;
+use crate::extract::{self, MAX_BODY, Query};
 use crate::logs::{MAX_LINES, Wanted};
 use crate::problem::Failure;
+use crate::program::Program;
 
 /// Lines when the client does not say how many.
 const DEFAULT_LINES: u64 = 1_000;
+
+const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+/// The last hour in figures, the oldest first.
+pub(crate) fn samples(app: &App, parts: &Parts) -> Result<Response, Failure> {
+    only_get(&parts.method)?;
+    Ok(json_value(StatusCode::OK, &json!(app.samples.list())))
+}
+
+/// Lines 5 to 16 of the checklist against this server: a finding a line as they come, then the verdict.
+pub(crate) fn check(app: &App, parts: &Parts) -> Result<Response, Failure> {
+    let program = program(app, &parts.method)?;
+    let arguments = ["ops", "check", "--target", &program.target, "--output", "jsonl"];
+    let lines = program.stream(&arguments, &token(parts))?;
+    let mut response = Response::new(Body::from_stream(lines));
+    response.headers_mut().insert(CONTENT_TYPE, NDJSON);
+    Ok(response)
+}
+
+#[derive(Deserialize)]
+struct PacketBody {
+    profile: Option<String>,
+    registry: Option<String>,
+}
+
+/// The escalation packet of a profile (line 20), without checks of its own: those have their own button.
+pub(crate) async fn packet(app: &App, parts: &Parts, body: Body) -> Result<Response, Failure> {
+    let program = program(app, &parts.method)?;
+    let bytes = extract::read_body(&parts.headers, body, MAX_BODY).await?;
+    let body: PacketBody = extract::parse(&bytes)?;
+    let slug = body.profile.ok_or_else(|| Error::invalid("profile", "is required"))?;
+    let slug = ProfileSlug::parse(&slug).map_err(|_| Error::InvalidSlug(slug.clone()))?;
+    let query = Query::of(parts)?;
+    let registry = query.registry(body.registry.as_deref(), app.registry.default_registry())?;
+    let file = std::env::temp_dir().join(format!("{}.tar.gz", app.conversations.new_id()));
+    let path = file.to_string_lossy();
+    let of = ["--profile", slug.as_str(), "--registry", registry.as_str(), "--to", &*path];
+    let how = ["ops", "packet", "--target", &program.target, "--no-check"];
+    let said = program.run(&[&how[..], &of].concat(), &token(parts)).await?;
+    let read = tokio::task::spawn_blocking(move || {
+        let bytes = std::fs::read(&file);
+        let _ = std::fs::remove_file(&file);
+        bytes
+    });
+    // That something is missing stands in the packet itself.
+    let Ok(bytes) = read.await.map_err(|_| Failure::internal())? else {
+        return Err(refused(&said.err));
+    };
+    let mut response = json(StatusCode::OK, bytes);
+    let name = format!("attachment; filename=\"collodi-packet-{slug}.tar.gz\"");
+    let name = HeaderValue::from_str(&name).map_err(|_| Failure::internal())?;
+    response.headers_mut().insert(CONTENT_DISPOSITION, name);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+    Ok(response)
+}
+
+/// GET lists the snapshots of the folder, the newest first; POST takes one.
+pub(crate) async fn snapshots(app: &App, parts: &Parts) -> Result<Response, Failure> {
+    if parts.method == Method::GET {
+        let folder = app.operations.program.as_ref().map(|program| program.snapshots.clone());
+        let Some(folder) = folder else { return Ok(json_value(StatusCode::OK, &json!([]))) };
+        let listed = tokio::task::spawn_blocking(move || list(&folder)).await;
+        let listed = listed.map_err(|_| Failure::internal())?;
+        return Ok(json_value(StatusCode::OK, &json!(listed)));
+    }
+    let program = program(app, &parts.method)?;
+    if program.places.is_empty() {
+        return Err(refused("the chat database does not lie in the data folder"));
+    }
+    let folder = program.snapshots.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&folder).map_err(|e| format!("make {}: {e}", folder.display()))
+    });
+    made.await.map_err(|_| Failure::internal())?.map_err(|text| refused(&text))?;
+    let mut names = Vec::new();
+    for (at, place) in program.places.iter().enumerate() {
+        let part = if at == 0 { "" } else { "-registry" };
+        let name = format!("snapshot-{}{part}", app.conversations.now_ms());
+        let to = program.snapshots.join(&name);
+        let to = to.to_string_lossy();
+        let mut arguments = vec!["ops", "snapshot", "--to", &*to, "--output", "json"];
+        arguments.extend(place.iter().map(String::as_str));
+        let said = program.run(&arguments, &token(parts)).await?;
+        if !said.is_go {
+            let report: Value = serde_json::from_str(&said.out).unwrap_or_default();
+            return Err(refused(report["findings"][0]["evidence"].as_str().unwrap_or(&said.err)));
+        }
+        names.push(name);
+    }
+    Ok(json_value(StatusCode::CREATED, &json!({ "names": names })))
+}
+
+/// What the manifests of a folder say.
+fn list(folder: &Path) -> Vec<Value> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<Value> = entries
+        .filter_map(|entry| {
+            let text = std::fs::read_to_string(entry.path().join("manifest.json")).ok()?;
+            let mut manifest: Value = serde_json::from_str(&text).ok()?;
+            manifest["name"] = entry.file_name().to_string_lossy().into();
+            Some(manifest)
+        })
+        .collect();
+    found.sort_by_key(|manifest| std::cmp::Reverse(manifest["taken_at_ms"].as_i64()));
+    found
+}
+
+fn program<'a>(app: &'a App, method: &Method) -> Result<&'a Program, Failure> {
+    if method != Method::POST {
+        return Err(Failure::method_not_allowed());
+    }
+    app.operations
+        .program
+        .as_deref()
+        .ok_or_else(|| refused("this server is part of another program"))
+}
+
+fn token(parts: &Parts) -> String {
+    presented_token(&parts.headers).unwrap_or_default().into_owned()
+}
+
+fn refused(text: &str) -> Failure {
+    Failure::new(StatusCode::CONFLICT, "refused", text.to_owned())
+}
 
 /// The configuration with the origin of every value, keys masked.
 pub(crate) fn config(app: &App, parts: &Parts) -> Result<Response, Failure> {
@@ -38,7 +169,6 @@ pub(crate) fn logs(app: &App, parts: &Parts) -> Result<Response, Failure> {
     }
     let text: Vec<String> = lines.iter().map(|line| format!("{}\n", json!(line))).collect();
     let mut response = json(StatusCode::OK, text.concat());
-    let kind = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CONTENT_TYPE, NDJSON);
     Ok(response)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use collodi_api::access::Access;
-use collodi_api::ui::{Embedded, Ui};
+use collodi_api::ui::{Embedded, Facts, Ui};
 use collodi_api::{App, Mount, Release};
 use collodi_chat::conversation::Patience;
 use collodi_chat::middleware::Toolbox;
@@ -172,7 +172,7 @@ impl Setup {
             apps: &["web-chat"],
         };
         let page = Embedded { name: "index.html", plain: b"<!doctype html>", gzip: &[] };
-        let ui = Ui::embedded(&[page], &self.mount.root);
+        let ui = Ui::embedded(&[page], &self.mount.root, Facts::default());
         let app = App::new(registry.clone(), conversations, access, self.mount, release);
         let app = Arc::new(app.with_ui(ui));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -30,6 +30,8 @@ pub(super) struct Running {
     pub(super) ids: TurnIds,
     pub(super) key: String,
     pub(super) request_id: String,
+    /// Whether anything of its answer was said.
+    pub(super) has_spoken: bool,
     pub(super) runtime: Arc<EffectiveProfile>,
     /// Whether it pauses; the debug API can turn that off meanwhile.
     pub(super) step_mode: bool,
@@ -71,6 +73,7 @@ impl Running {
             data: turn.data.clone(),
             ids,
             key: prompt.idempotency_key,
+            has_spoken: false,
             request_id: prompt.request_id,
             runtime: prompt.runtime,
             step_mode,

@@ -148,6 +148,12 @@ impl Conversation {
         if first {
             (stream.stored, stream.stored_at) = (stream.text.len(), now);
         }
+        let began_ms = (!std::mem::replace(&mut running.has_spoken, true))
+            .then_some(running.turn.started_at_ms);
+        if let Some(began_ms) = began_ms {
+            let after = u64::try_from(self.now() - began_ms).unwrap_or(0);
+            self.shared.counts.first_word(after);
+        }
         self.emit(Frame::Both { cumulative, incremental });
         if let Some(text) = text {
             let props = self.props(voice, &text, true);

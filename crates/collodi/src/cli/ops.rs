@@ -27,7 +27,7 @@ fn check() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Checks again every 10 seconds, until interrupted"),
         )
-        .arg(output())
+        .arg(output().value_parser(["table", "json", "jsonl", "junit"]))
 }
 
 const CHECK_EXAMPLES: &str = "Examples:

@@ -31,7 +31,8 @@ pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<bool> 
     let targets = targets(matches)?;
     let expected = matches.get_one::<String>("baseline");
     let expected = expected.map(|path| profiles::baseline(Path::new(path))).transpose()?;
-    let options = Options { expected, session };
+    let tells_findings = matches.get_one::<String>("output").is_some_and(|form| form == "jsonl");
+    let options = Options { expected, session: session.telling(tells_findings) };
     loop {
         let report = check(&targets, &options).await;
         super::print::report(matches, &report);
@@ -73,7 +74,9 @@ pub(crate) async fn check(targets: &[Target], options: &Options) -> Report {
         releases.push((target.url(), release));
     }
     if targets.len() > 1 {
-        report.findings.insert(0, matching(&releases));
+        let matching = matching(&releases);
+        super::print::found(&options.session, &matching);
+        report.findings.insert(0, matching);
     }
     report
 }
@@ -123,6 +126,7 @@ async fn one(target: &Target, options: &Options) -> (Report, Option<Value>) {
         Err(error) => checks::CLEANED_UP.fail(format!("{error:#}")),
     };
     finish(target, &mut finding, begun);
+    super::print::found(&options.session, &finding);
     report.add(finding);
     (report, release)
 }
@@ -149,6 +153,7 @@ impl Lines<'_> {
         let mut finding = found.unwrap_or_else(|error| check.error(format!("{error:#}")));
         finish(self.target, &mut finding, begun);
         let holds = matches!(finding.verdict, Verdict::Pass | Verdict::Inconclusive);
+        super::print::found(self.session, &finding);
         self.report.add(finding);
         holds
     }
@@ -156,7 +161,9 @@ impl Lines<'_> {
     /// These cannot be told, because another did not pass.
     fn without(&mut self, checks: &[Check], other: Check) {
         for check in checks {
-            self.report.add(needs(*check, other).of(self.target.url()));
+            let finding = needs(*check, other).of(self.target.url());
+            super::print::found(self.session, &finding);
+            self.report.add(finding);
         }
     }
 }

@@ -147,10 +147,8 @@ pub(crate) async fn run(matches: &ArgMatches, session: Session) -> Result<Report
             None => None,
         };
         let is_checked = !matches.get_flag("no-check");
-        let failing = match is_checked {
-            true => checked(&mut packet, &target, session).await,
-            false => Vec::new(),
-        };
+        let failing =
+            if is_checked { checked(&mut packet, &target, session).await } else { Vec::new() };
         packet.json("exchange.json", exchange(given, is_checked, &failing));
         live(&mut packet, target, &of, &slug, matches).await;
     }

@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 
 use clap::ArgMatches;
 
+use super::session::Session;
 use super::verdict::{Finding, Report, Verdict, anchor};
 use crate::output::print;
 use crate::redact::Redactor;
@@ -16,9 +17,21 @@ pub(crate) fn report(matches: &ArgMatches, report: &Report) {
     let format = matches.get_one::<String>("output").map_or("table", String::as_str);
     said(&match format {
         "json" => format!("{:#}\n", report.json()),
+        // The findings were told as they came.
+        "jsonl" => format!("{}\n", report.verdict()),
         "junit" => junit(report),
         _ => table(report, std::io::stdout().is_terminal()),
     });
+}
+
+/// Tells a finding as it comes, to whoever asked for that.
+pub(crate) fn found(session: &Session, finding: &Finding) {
+    if session.tells_findings {
+        let report = Report::from(finding.clone()).redacted(&Redactor::of_environment(None));
+        for finding in &report.findings {
+            said(&format!("{}\n", finding.json()));
+        }
+    }
 }
 
 /// Prints; the verdict counts also where its text cannot be written.

@@ -18,6 +18,8 @@ const QUIET: u64 = 10;
 pub(crate) struct Session {
     /// Set by the first signal: what runs ends in good order.
     pub(crate) cancel: CancellationToken,
+    /// Whether findings are told as they come, one JSON object a line.
+    pub(crate) tells_findings: bool,
     doing: Arc<Mutex<String>>,
 }
 
@@ -40,9 +42,14 @@ impl Session {
         *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = doing.into();
     }
 
+    /// The same person, who hears of every finding at once, or not.
+    pub(crate) fn telling(self, findings: bool) -> Self {
+        Self { tells_findings: findings, ..self }
+    }
+
     /// The same person, who does not interrupt this.
     pub(crate) fn to_the_end(&self) -> Self {
-        Self { cancel: CancellationToken::new(), doing: self.doing.clone() }
+        Self { cancel: CancellationToken::new(), ..self.clone() }
     }
 
     fn listen(self) -> Result<()> {

@@ -110,7 +110,7 @@ impl Finding {
         }
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let Check { code, line, proves, how, hint } = self.check;
         json!({
             "code": code, "line": line, "proves": proves, "how": how, "subject": self.subject,
@@ -178,6 +178,13 @@ impl Report {
     }
 
     pub(crate) fn json(&self) -> Value {
+        let mut document = self.verdict();
+        document["findings"] = self.findings.iter().map(Finding::json).collect();
+        document
+    }
+
+    /// Go or no-go, and why.
+    pub(crate) fn verdict(&self) -> Value {
         let mut lines: Vec<u8> = self
             .findings
             .iter()
@@ -190,7 +197,6 @@ impl Report {
             "verdict": if self.is_go() { "go" } else { "no-go" },
             "failed_lines": lines,
             "reasons": self.reasons(),
-            "findings": self.findings.iter().map(Finding::json).collect::<Vec<_>>(),
         })
     }
 }

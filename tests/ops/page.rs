@@ -1,0 +1,142 @@
+//! What the status page starts: the program's own commands, through the server (`/api/ops`).
+
+use serde_json::{Value, json};
+
+use crate::command::collodi;
+use crate::server::Server;
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn guarded() -> (Server, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens.txt");
+    let line = |name: &str, role: &str, token: &str| {
+        format!("{name}:{role}:{}\n", collodi_profiles::json::sha256_hex(token))
+    };
+    std::fs::write(
+        &tokens,
+        [line("o", "operator", "o-token"), line("e", "editor", "e-token")].concat(),
+    )
+    .unwrap();
+    let server = Server::start(&[
+        "--root",
+        "/x",
+        "--auth-tokens",
+        tokens.to_str().unwrap(),
+        "--demo-pace-ms",
+        "1",
+    ]);
+    (server, folder)
+}
+
+async fn asked(
+    server: &Server,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
+    let url = format!("http://{}/x{path}", server.address);
+    let request = client().request(method.parse().unwrap(), url).bearer_auth(token);
+    let request = request.header("content-type", "application/json").body(body.to_owned());
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn the_checks_run_from_the_page_under_the_token_of_whoever_asks() {
+    let (server, _folder) = guarded();
+    let (status, text) = asked(&server, "o-token", "POST", "/api/ops/check", "").await;
+    assert_eq!(status, 200, "{text}");
+    let told = lines(&text);
+    let (verdict, findings) = told.split_last().unwrap();
+    assert_eq!(
+        (&verdict["verdict"], &verdict["failed_lines"]),
+        (&json!("go"), &json!([])),
+        "{text}"
+    );
+    let seen: Vec<u64> =
+        findings.iter().filter_map(|f| f["line"].as_u64()).filter(|n| *n > 0).collect();
+    assert_eq!((seen.first(), seen.last()), (Some(&6), Some(&16)));
+    assert!(findings.iter().all(|finding| finding["verdict"] == "pass"), "{text}");
+    for (token, status) in [("e-token", 403), ("nobody", 401)] {
+        assert_eq!(asked(&server, token, "POST", "/api/ops/check", "").await.0, status);
+    }
+    assert_eq!(asked(&server, "o-token", "GET", "/api/ops/check", "").await.0, 405);
+    // The same findings as of the command line, one object a line.
+    let target = format!("http://{}/x", server.address);
+    let typed =
+        collodi(&["ops", "check", "--target", &target, "--token", "o-token", "--output", "jsonl"]);
+    let codes = |lines: &[Value]| lines.iter().map(|line| line["code"].clone()).collect::<Vec<_>>();
+    assert_eq!(codes(&lines(&typed.out)), codes(&told));
+}
+
+#[tokio::test]
+async fn snapshots_and_packets_are_taken_from_the_page() {
+    let (server, folder) = guarded();
+    assert_eq!(asked(&server, "o-token", "GET", "/api/ops/snapshots", "").await.1.trim(), "[]");
+    let (status, text) = asked(&server, "o-token", "POST", "/api/ops/snapshots", "").await;
+    assert_eq!(status, 201, "{text}");
+    let (_, listed) = asked(&server, "o-token", "GET", "/api/ops/snapshots", "").await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let name = listed[0]["name"].as_str().unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    let kept = server.folder.path().join("data/snapshots").join(name);
+    let verified = collodi(&["ops", "verify", "--from", kept.to_str().unwrap()]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+
+    let body = json!({"profile": "agent"}).to_string();
+    let path = "/x/api/ops/packet";
+    let client = client();
+    let asked_for = |body: String| {
+        let request = client.post(format!("http://{}{path}", server.address));
+        request.bearer_auth("o-token").header("content-type", "application/json").body(body).send()
+    };
+    let answer = asked_for(body).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let name = answer.headers()["content-disposition"].to_str().unwrap().to_owned();
+    assert_eq!(name, "attachment; filename=\"collodi-packet-agent.tar.gz\"");
+    let archive = folder.path().join("packet.tar.gz");
+    std::fs::write(&archive, answer.bytes().await.unwrap()).unwrap();
+    let files = crate::packet::unpack(&archive);
+    assert!(files["profile/document.json"].contains("\"agent\""));
+    assert!(files["config.json"].contains("auth-tokens"));
+    for (body, status) in [("{}", 400), ("{\"profile\": \"--to\"}", 400)] {
+        assert_eq!(asked_for(body.into()).await.unwrap().status(), status, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn one_command_runs_at_a_time_and_ends_also_when_nobody_listens() {
+    let (server, _folder) = guarded();
+    let client = client();
+    let url = format!("http://{}/x/api/ops/check", server.address);
+    let ask = || client.post(&url).bearer_auth("o-token").send();
+    let first = ask().await.unwrap();
+    assert_eq!(first.status(), 200);
+    let second = ask().await.unwrap();
+    assert_eq!(
+        (second.status().as_u16(), second.text().await.unwrap().trim()),
+        (409, "another command of an operator is running")
+    );
+    drop(first);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    loop {
+        let again = ask().await.unwrap();
+        if again.status() == 200 {
+            assert!(again.text().await.unwrap().contains("\"verdict\":\"go\""));
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "the first one does not end");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let (_, list) = asked(&server, "o-token", "GET", "/api/chat/profiles", "").await;
+    assert!(!list.contains("ops-check"), "what it made is gone: {list}");
+}
+
+/// One that gives up.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(std::time::Duration::from_mins(1)).build().unwrap()
+}
