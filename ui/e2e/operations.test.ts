@@ -32,3 +32,51 @@ test("the status page says that all is well, what changed, and how the server is
     await server.stop();
   }
 });
+
+test("the checks run from the page with their verdicts, a snapshot is taken, and a packet is downloaded", async () => {
+  const server = await Server.start(["--demo-pace-ms", "1"]);
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await page.getByRole("link", { name: "Status" }).click();
+  await page.getByRole("button", { name: "Run the checks" }).click();
+  await page.getByText("Go: every check holds").waitFor();
+  const findings = page.getByRole("list", { name: "Findings" });
+  expect(await findings.locator('[data-verdict="pass"]').count()).toBeGreaterThan(10);
+  expect(await findings.locator('.finding:not([data-verdict="pass"])').count()).toBe(0);
+  await findings.getByText("line 16").click();
+  await findings.locator("details[open] .hint").waitFor();
+
+  await page.getByRole("button", { name: "Take a snapshot" }).click();
+  await page.getByText(/snapshot-\d+/).waitFor();
+  const saved = page.waitForEvent("download");
+  await page.getByRole("combobox", { name: "Profile" }).selectOption("agent");
+  await page.getByRole("button", { name: "Download the packet" }).click();
+  expect((await saved).suggestedFilename()).toBe("collodi-packet-agent.tar.gz");
+  await stage.close();
+  await server.stop();
+});
+
+test("a check that does not hold is a no-go that says what to do", async () => {
+  // A provider that nobody answers: prompts fail, and everything else holds.
+  const server = await Server.start([
+    "--openai-api-key",
+    "k",
+    "--openai-base-url",
+    "http://127.0.0.1:9/v1",
+    "--ai-engine",
+    "m",
+  ]);
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await page.getByRole("link", { name: "Status" }).click();
+  await page.getByRole("button", { name: "Run the checks" }).click();
+  await page.getByText(/^No-go: line 14/).waitFor();
+  const failed = page.locator('.finding[data-verdict="fail"], .finding[data-verdict="error"]').first();
+  await failed.click();
+  await page
+    .getByText(/^What to do: /)
+    .first()
+    .waitFor();
+  await stage.close();
+  await server.stop();
+}, 120_000);

@@ -61,7 +61,9 @@ test("a change is reviewed as a difference, saved, and taken back from the histo
   await page.getByRole("button", { name: "Go back to it" }).click();
   await page.getByRole("button", { name: "Restore v1" }).click();
   await page.getByText("restore by web-chat").waitFor();
-  expect(await page.getByRole("textbox", { name: "System prompt" }).inputValue()).toBe("One.\nTwo.\n");
+  await expect
+    .poll(() => page.getByRole("textbox", { name: "System prompt" }).locator(".cm-line").allInnerTexts())
+    .toEqual(["One.", "Two.", "\n"]);
   await stage.close();
 });
 
@@ -119,6 +121,77 @@ test("a file is looked at before it is applied, and what is wrong with it is tol
   const saved = page.waitForEvent("download");
   await page.getByRole("link", { name: "Export" }).click();
   expect((await saved).suggestedFilename()).toBe("profiles.yaml");
+  await stage.close();
+});
+
+test("a draft is tried beside the editor, and nothing of it is stored", async () => {
+  await server.ask("POST", "api/chat/profiles", { slug: "tried", runtime: { system_prompt: "Stored." } });
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await page.goto(`${server.url}p/tried`);
+  await page.getByText("No changes").waitFor();
+  await page.getByRole("textbox", { name: "System prompt" }).fill("Only written.");
+  await page.getByText("1 change, valid").waitFor();
+  await page.getByRole("button", { name: "Try it" }).click();
+  const pane = page.getByRole("complementary", { name: "Try it" });
+  await pane.getByRole("textbox").fill("Who are you?");
+  await page.keyboard.press("Enter");
+  await pane.getByRole("article").getByText("tried as written").waitFor();
+  await pane.getByText(/Only written\./).waitFor();
+  // What is wrong with it is said there too.
+  await page.getByRole("button", { name: "Add a middleware" }).click();
+  await page.getByRole("combobox", { name: "Middleware to add" }).selectOption("sqlite");
+  await page.getByRole("button", { name: "Add a middleware" }).click();
+  await page.getByRole("textbox", { name: "max_rows" }).fill("-1");
+  await pane.getByRole("textbox").fill("And now?");
+  await page.keyboard.press("Enter");
+  await pane
+    .getByRole("alert")
+    .getByText(/not valid yet: .*max_rows/)
+    .waitFor();
+  await pane.getByRole("button", { name: "Close the try" }).click();
+  await expect.poll(() => server.ask("GET", "api/chat/conversations?q=Who")).toEqual([]);
+  const stored = (await server.ask("GET", "api/chat/profiles/tried")) as { runtime: { system_prompt: string } };
+  expect(stored.runtime.system_prompt).toBe("Stored.");
+  page.on("dialog", (dialog) => void dialog.accept());
+  await stage.close();
+});
+
+test("a profile is copied, found by its tag, and its suggestions have a form", async () => {
+  await server.ask("POST", "api/chat/profiles", {
+    slug: "pattern",
+    display_name: "Pattern",
+    metadata: { tags: ["finance"] },
+    policy: { read_only: true },
+    runtime: { system_prompt: "Copy me." },
+  });
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await page.goto(`${server.url}p`);
+  await page.getByRole("combobox", { name: "Tag" }).selectOption("finance");
+  const listed = page.getByRole("complementary", { name: "Profiles" }).getByRole("link");
+  await expect.poll(() => listed.filter({ hasText: "v1" }).count()).toBe(1);
+  await listed.filter({ hasText: "read-only" }).click();
+  await page.getByRole("link", { name: "Duplicate" }).click();
+  await page
+    .getByRole("heading", { name: "Pattern copy" })
+    .or(page.getByRole("textbox", { name: "Name" }))
+    .first()
+    .waitFor();
+  expect(await page.getByRole("textbox", { name: "Slug" }).inputValue()).toBe("pattern-copy");
+  await page.getByRole("combobox", { name: "Key of an extension" }).fill("webchat.starter_suggestions@v1");
+  await page.getByRole("button", { name: "Add an extension" }).click();
+  await page.getByRole("textbox", { name: /^items/ }).fill("First idea\nSecond idea");
+  await page.getByText("Valid", { exact: true }).waitFor();
+  await page.getByRole("button", { name: "Create" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Create" }).click();
+  await page.getByText("create by web-chat").waitFor();
+  const stored = (await server.ask("GET", "api/chat/profiles/pattern-copy")) as Record<string, unknown>;
+  expect(stored).toMatchObject({
+    policy: { read_only: false },
+    extensions: { "webchat.starter_suggestions@v1": { items: ["First idea", "Second idea"] } },
+    metadata: { tags: ["finance"] },
+  });
   await stage.close();
 });
 

@@ -7,7 +7,7 @@ import { Server, Stage } from "./stage";
 const SIZES = { wide: 1440, middle: 768, narrow: 360 };
 
 test("pictures", async () => {
-  const server = await Server.start(["--demo-pace-ms", "5"]);
+  const server = await Server.start(["--demo-pace-ms", "5", "--debug-api"]);
   await server.ask("POST", "api/chat/profiles", {
     slug: "analyst",
     display_name: "Analyst with a name that is rather long",
@@ -46,7 +46,32 @@ test("pictures", async () => {
       await page.getByRole("button", { name: "Review" }).click();
       await page.getByRole("dialog").getByText("runtime.system_prompt").waitFor();
       await shot("review");
-
+      await page.getByRole("button", { name: "Back" }).click();
+      await page.getByRole("button", { name: "Try it" }).click();
+      const pane = page.getByRole("complementary", { name: "Try it" });
+      await pane.getByRole("textbox").fill("What do you read?");
+      await page.keyboard.press("Enter");
+      await pane.getByText("You say what changed").waitFor();
+      await shot("try");
+      await page.goto(`${server.url}i`);
+      await page
+        .getByRole("link", { name: /What changed this week/ })
+        .first()
+        .click();
+      await page.getByRole("region", { name: "What it ran under" }).waitFor();
+      await shot("inspector");
+      await page.goto(`${page.url()}?view=events`);
+      await page.locator(".event-type").first().waitFor();
+      await shot("events");
+      await page.goto(`${server.url}ops`);
+      await page.getByRole("button", { name: "Run the checks" }).click();
+      await page.getByText("Go: every check holds").waitFor();
+      await page.getByRole("button", { name: "Take a snapshot" }).click();
+      await page
+        .getByText(/snapshot-/)
+        .first()
+        .waitFor();
+      await page.screenshot({ path: `shots/status-${size}-${colorScheme}.png`, fullPage: true });
       await stage.close();
     }
   }

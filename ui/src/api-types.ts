@@ -996,7 +996,10 @@ export interface components {
             };
             /** @constant */
             is_default?: true;
+            /** @constant */
+            read_only?: true;
             slug: components["schemas"]["Slug"];
+            tags?: string[];
             version?: number;
         };
         Prompt: {
@@ -1856,6 +1859,8 @@ export interface operations {
                 q?: string;
                 /** @description Only profiles with this tag */
                 tag?: string;
+                /** @description 1 adds tags and read_only to the items */
+                details?: string;
             };
             header?: {
                 /** @description Answer 304 while the registry is still at this version */

@@ -29,6 +29,12 @@ export class Refusal extends Error {
   }
 }
 
+/** What went wrong, as a sentence begins. */
+export function saidOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 interface Options {
   method?: "GET" | "POST" | "PATCH" | "DELETE";
   body?: unknown;

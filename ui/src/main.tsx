@@ -9,6 +9,7 @@ import "./style/base.css";
 import "./style/chat.css";
 import "./style/profiles.css";
 import "./style/operations.css";
+import "./style/inspector.css";
 
 const root = createRootRoute({ component: Shell });
 const chat = createRoute({ getParentRoute: () => root, path: "/", component: ChatPage });
@@ -18,12 +19,15 @@ const editor = () => import("./profiles/page");
 const profiles = lazyRouteComponent(editor, "ProfilesPage");
 const newProfile = lazyRouteComponent(editor, "NewProfilePage");
 const operations = lazyRouteComponent(() => import("./operations/page"), "OperationsPage");
+const inspector = lazyRouteComponent(() => import("./inspector/page"), "InspectorPage");
 const routeTree = root.addChildren([
   chat,
   conversation,
   createRoute({ getParentRoute: () => root, path: "/p", component: profiles }),
   createRoute({ getParentRoute: () => root, path: "/p/new", component: newProfile }),
   createRoute({ getParentRoute: () => root, path: "/p/$slug", component: profiles }),
+  createRoute({ getParentRoute: () => root, path: "/i", component: inspector }),
+  createRoute({ getParentRoute: () => root, path: "/i/$convId", component: inspector }),
   createRoute({ getParentRoute: () => root, path: "/ops", component: operations }),
 ]);
 const router = createRouter({ routeTree, basepath: BASE });

@@ -1,6 +1,7 @@
 // The frame around every page: the rail, and where the work is.
 
 import { Link, Outlet, useLocation } from "@tanstack/react-router";
+import { DEBUG_API } from "./facts";
 import { Icon } from "./icons";
 
 export function Shell() {
@@ -20,6 +21,12 @@ export function Shell() {
           <Icon name="profile" />
           <span>Profiles</span>
         </Link>
+        {DEBUG_API && (
+          <Link to="/i" className="rail-item" data-here={pathname.startsWith("/i")}>
+            <Icon name="inspect" />
+            <span>Inspector</span>
+          </Link>
+        )}
         <Link to="/ops" className="rail-item" data-here={pathname === "/ops"}>
           <Icon name="pulse" />
           <span>Status</span>

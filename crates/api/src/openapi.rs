@@ -41,6 +41,7 @@ fn paths() -> Value {
                     query("after", "string", "Slugs above this one"),
                     query("q", "string", "Prefix of slug or display name"),
                     query("tag", "string", "Only profiles with this tag"),
+                    query("details", "string", "1 adds tags and read_only to the items"),
                     header("If-None-Match", "Answer 304 while the registry is still at this version"),
                 ], None, &[
                     (200, "The list; `Link` names the next page", array("ProfileListItem")),
@@ -300,6 +301,7 @@ fn schemas() -> Value {
         "ProfileListItem": object(&["slug"], json!({
             "slug": component("Slug"), "display_name": text, "description": text, "default_prompt": text,
             "extensions": anything, "is_default": {"const": true}, "version": integer,
+            "tags": {"type": "array", "items": text}, "read_only": {"const": true},
         })),
         "CreateProfile": object(&["slug"], creatable),
         "UpdateProfile": object(&[], editable),

@@ -1,6 +1,7 @@
 // Before the first word: who would answer, and what one could ask.
 
 import type { ProfileListItem } from "../api";
+import { DEMO } from "../facts";
 
 /** `webchat.starter_suggestions@v1` of a profile. */
 function suggestionsOf(profile: ProfileListItem | undefined): string[] {
@@ -14,6 +15,12 @@ export function Empty({ profile, onAsk }: { profile: ProfileListItem | undefined
   return (
     <div className="empty">
       <h1>{profile.display_name || profile.slug}</h1>
+      {DEMO && (
+        <p className="hint">
+          The offline demo model answers. For a real one start the server with OPENAI_API_KEY, or with --openai-base-url
+          for a server of your own.
+        </p>
+      )}
       {profile.description && <p>{profile.description}</p>}
       <div className="suggestions">
         {suggestionsOf(profile).map((text) => (

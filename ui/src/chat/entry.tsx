@@ -43,7 +43,7 @@ export function groupsOf(conversation: Conversation): Group[] {
       continue;
     }
     const { runtimeKey, profileVersion } = attributionOf(entity);
-    const name = runtimeKey && roleOf(entity) === "assistant" ? `${runtimeKey} v${profileVersion}` : "";
+    const name = runtimeKey && roleOf(entity) === "assistant" ? `${runtimeKey} ${versionOf(profileVersion)}` : "";
     const changedFrom = name && by && name !== by ? by : null;
     if (name) by = name;
     const own = entity.kind === "tool_call" ? results : NO_RESULTS;
@@ -55,24 +55,22 @@ export function groupsOf(conversation: Conversation): Group[] {
 interface Props {
   group: Group;
   profiles: ProfileListItem[];
-  /** Set on the newest turn while nothing runs. */
-  newest: { text: string; turnId: string } | null;
-  onEdit: () => void;
-  onAgain: () => void;
+  /** What can be done here: on the newest turn, while nothing runs. */
+  acts?: { onEdit: () => void; onAgain: () => void } | undefined;
 }
 
 export const Entry = memo(
-  function Entry({ group, profiles, newest, onEdit, onAgain }: Props) {
+  function Entry({ group, profiles, acts }: Props) {
     const [entity] = group.entities;
     if (!entity) return null;
-    const shown = shownAs(entity, group, profiles, newest, onEdit, onAgain);
+    const shown = shownAs(entity, group, profiles, acts);
     const now = attributionOf(entity);
     return (
       <>
         {group.changedFrom && (
           <p className="divider">
             <span>
-              Profile changed: {group.changedFrom} → {now.runtimeKey} v{now.profileVersion}
+              Profile changed: {group.changedFrom} → {now.runtimeKey} {versionOf(now.profileVersion)}
             </span>
           </p>
         )}
@@ -81,7 +79,7 @@ export const Entry = memo(
     );
   },
   (before, now) =>
-    before.newest?.turnId === now.newest?.turnId &&
+    before.acts === now.acts &&
     before.profiles === now.profiles &&
     before.group.changedFrom === now.group.changedFrom &&
     before.group.entities.length === now.group.entities.length &&
@@ -91,14 +89,7 @@ export const Entry = memo(
     ),
 );
 
-function shownAs(
-  entity: Entity,
-  group: Group,
-  profiles: ProfileListItem[],
-  newest: Props["newest"],
-  onEdit: () => void,
-  onAgain: () => void,
-) {
+function shownAs(entity: Entity, group: Group, profiles: ProfileListItem[], acts: Props["acts"]) {
   const text = textOf(entity);
   if (entity.kind === "tool_call") return <Tools calls={group.entities} results={group.results} />;
   if (entity.kind === "message") {
@@ -107,8 +98,8 @@ function shownAs(
         return (
           <div className="entry prompt">
             <div className="prompt-text">{text}</div>
-            {newest && (
-              <button type="button" className="quiet entry-action" onClick={onEdit}>
+            {acts && (
+              <button type="button" className="quiet entry-action" onClick={acts.onEdit}>
                 <Icon name="edit" />
                 Edit
               </button>
@@ -127,8 +118,8 @@ function shownAs(
           <article className="entry answer" data-growing={entity.props.streaming === true}>
             <By attribution={attributionOf(entity)} profiles={profiles} />
             <Markdown text={text} />
-            {newest && !entity.props.streaming && (
-              <button type="button" className="quiet entry-action" onClick={onAgain}>
+            {acts && !entity.props.streaming && (
+              <button type="button" className="quiet entry-action" onClick={acts.onAgain}>
                 <Icon name="again" />
                 Ask again
               </button>
@@ -137,8 +128,13 @@ function shownAs(
         );
     }
   }
-  if (entity.kind === "log") return <LogLine entity={entity} retry={newest ? onAgain : null} />;
+  if (entity.kind === "log") return <LogLine entity={entity} retry={acts?.onAgain ?? null} />;
   return <Note entity={entity} />;
+}
+
+/** 0 is a profile as it was being written. */
+function versionOf(version: number | undefined): string {
+  return version ? `v${version}` : "as written";
 }
 
 function tookOf(entity: Entity): string {
@@ -152,7 +148,7 @@ function By({ attribution, profiles }: { attribution: Attribution; profiles: Pro
   const { runtimeKey, profileVersion, model, usage, durationMs, stopReason } = attribution;
   if (!runtimeKey) return null;
   const profile = profiles.find((item) => item.slug === runtimeKey);
-  const changed = profile?.version !== undefined && profileVersion !== undefined && profile.version !== profileVersion;
+  const changed = profile?.version !== undefined && profileVersion && profile.version !== profileVersion;
   const more = [
     usage && `${usage.inputTokens ?? 0} tokens in, ${usage.outputTokens ?? 0} out`,
     durationMs && duration(Number(durationMs)),
@@ -162,7 +158,7 @@ function By({ attribution, profiles }: { attribution: Attribution; profiles: Pro
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what is shown on hover is shown on focus
     <p className="by" tabIndex={0}>
       <span>
-        {profile?.display_name || runtimeKey} v{profileVersion}
+        {profile?.display_name || runtimeKey} {versionOf(profileVersion)}
       </span>
       {changed && <span className="by-mark">now v{profile?.version}</span>}
       <span>{model}</span>

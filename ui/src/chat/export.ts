@@ -14,7 +14,7 @@ export function asMarkdown(title: string, conversation: Conversation): string {
   return `${parts.join("\n\n")}\n`;
 }
 
-export function save(name: string, type: string, text: string): void {
+export function save(name: string, type: string, text: string | Blob): void {
   const address = URL.createObjectURL(new Blob([text], { type }));
   const link = document.createElement("a");
   link.href = address;

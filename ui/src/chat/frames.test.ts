@@ -9,7 +9,7 @@ const frame = (seq: number, type: string, id: string, data: Record<string, unkno
 });
 const entity = (id: string, props: Record<string, unknown>): Entity => ({ id, kind: "message", props });
 const upsert = (seq: number, of: Entity) => frame(seq, "timeline.upsert", of.id, { entity: of });
-const all = (frames: Frame[], from: Conversation = EMPTY) => frames.reduce(applied, from);
+const all = (frames: Frame[], from: Conversation = EMPTY) => applied(from, frames);
 const texts = (conversation: Conversation) =>
   conversation.order.map((id) => `${id}: ${textOf(conversation.entities.get(id) as Entity)}`);
 
@@ -29,6 +29,10 @@ describe("a copy of a conversation", () => {
     expect(texts(all(run.slice(0, 4)))).toEqual(["user-1: Hi", "m1: Hel"]);
     expect(texts(all(run.slice(0, 6)))).toEqual(["user-1: Hi", "m1: Hello"]);
     expect(all(run).entities.get("m1")?.props.streaming).toBe(false);
+  });
+
+  test("is the same frame by frame as in one batch", () => {
+    expect(run.reduce((before, frame) => applied(before, [frame]), EMPTY)).toEqual(all(run));
   });
 
   test("is the same whatever is replayed of it", () => {
@@ -53,7 +57,7 @@ describe("a copy of a conversation", () => {
 
   test("does not mind frames without a number or of unknown types", () => {
     const conversation = all(run);
-    expect(applied(conversation, { type: "ws.pong", id: "x" })).toBe(conversation);
-    expect(texts(applied(conversation, frame(9, "new.kind", "y")))).toEqual(texts(conversation));
+    expect(applied(conversation, [{ type: "ws.pong", id: "x" }])).toBe(conversation);
+    expect(texts(applied(conversation, [frame(9, "new.kind", "y")]))).toEqual(texts(conversation));
   });
 });

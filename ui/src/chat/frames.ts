@@ -54,37 +54,58 @@ export function hydrated(snapshot: Snapshot): Conversation {
   };
 }
 
-/** The copy after a frame. One that it has seen changes nothing, so a replay may overlap. */
-export function applied(conversation: Conversation, frame: Frame): Conversation {
-  if (frame.seq === undefined || frame.seq <= conversation.seq) return conversation;
-  const moved = { ...conversation, seq: frame.seq };
+/** The copy on its way. */
+interface Work {
+  seq: number;
+  order: string[];
+  entities: Map<string, Entity>;
+}
+
+/** The copy after frames. One that it has seen changes nothing, so a replay may overlap. */
+export function applied(conversation: Conversation, frames: readonly Frame[]): Conversation {
+  const work: Work = {
+    seq: conversation.seq,
+    order: [...conversation.order],
+    entities: new Map(conversation.entities),
+  };
+  for (const frame of frames) apply(work, frame);
+  return work.seq === conversation.seq ? conversation : work;
+}
+
+function apply(work: Work, frame: Frame): void {
+  if (frame.seq === undefined || frame.seq <= work.seq) return;
+  work.seq = frame.seq;
   const data = frame.data ?? {};
   switch (frame.type) {
     case "timeline.upsert": {
       const entity = data.entity as Entity | undefined;
-      return entity ? put(moved, entity) : moved;
+      if (entity) put(work, entity);
+      return;
     }
     case "llm.start":
-      return put(moved, message(frame, "assistant"));
+      put(work, message(frame, "assistant"));
+      return;
     case "llm.thinking.start":
-      return put(moved, message(frame, "thinking"));
+      put(work, message(frame, "thinking"));
+      return;
     case "llm.delta":
     case "llm.thinking.delta":
-      return grown(moved, frame, String(data.delta ?? ""));
+      grow(work, frame, String(data.delta ?? ""));
+      return;
     case "llm.final":
-      return ended(moved, frame, data.text as string | undefined);
+      end(work, frame, data.text as string | undefined);
+      return;
     case "llm.thinking.final":
-      return ended(moved, frame, undefined);
+      end(work, frame, undefined);
+      return;
     default:
-      // What else is shown comes as an upsert behind its frame.
-      return moved;
+    // What else is shown comes as an upsert behind its frame.
   }
 }
 
-function put(conversation: Conversation, entity: Entity): Conversation {
-  const entities = new Map(conversation.entities).set(entity.id, entity);
-  const order = conversation.entities.has(entity.id) ? conversation.order : [...conversation.order, entity.id];
-  return { ...conversation, order, entities };
+function put(work: Work, entity: Entity): void {
+  if (!work.entities.has(entity.id)) work.order.push(entity.id);
+  work.entities.set(entity.id, entity);
 }
 
 function message(frame: Frame, role: string): Entity {
@@ -95,25 +116,25 @@ function message(frame: Frame, role: string): Entity {
   };
 }
 
-function grown(conversation: Conversation, frame: Frame, delta: string): Conversation {
+function grow(work: Work, frame: Frame, delta: string): void {
   const role = frame.type === "llm.delta" ? "assistant" : "thinking";
-  const entity = conversation.entities.get(frame.id) ?? message(frame, role);
+  const entity = work.entities.get(frame.id) ?? message(frame, role);
   const content = textOf(entity) + delta;
-  return put(conversation, { ...entity, props: { ...entity.props, content, streaming: true } });
+  put(work, { ...entity, props: { ...entity.props, content, streaming: true } });
 }
 
-function ended(conversation: Conversation, frame: Frame, text: string | undefined): Conversation {
-  const entity = conversation.entities.get(frame.id);
-  if (!entity) return conversation;
+function end(work: Work, frame: Frame, text: string | undefined): void {
+  const entity = work.entities.get(frame.id);
+  if (!entity) return;
   const content = text ?? textOf(entity);
   if (content === "") {
     // A message that ends without text leaves nothing (decision 26 of the contract's additions).
-    const entities = new Map(conversation.entities);
-    entities.delete(frame.id);
-    return { ...conversation, entities, order: conversation.order.filter((id) => id !== frame.id) };
+    work.entities.delete(frame.id);
+    work.order = work.order.filter((id) => id !== frame.id);
+    return;
   }
   const metadata = { ...attributionOf(entity), ...frame.metadata };
-  return put(conversation, { ...entity, props: { ...entity.props, content, streaming: false, metadata } });
+  put(work, { ...entity, props: { ...entity.props, content, streaming: false, metadata } });
 }
 
 export function textOf(entity: Entity): string {

@@ -20,7 +20,7 @@ const of = (convId: string) => `api/chat/conversations/${encodeURIComponent(conv
 
 export const profiles = queryOptions({
   queryKey: ["profiles"],
-  queryFn: ({ signal }) => askJson<ProfileListItem[]>("api/chat/profiles", { signal }),
+  queryFn: ({ signal }) => askJson<ProfileListItem[]>("api/chat/profiles?details=1", { signal }),
 });
 
 /** The profile of the cookie, else the default. */

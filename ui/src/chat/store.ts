@@ -31,6 +31,8 @@ export class LiveConversation {
   private socket: WebSocket | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private tries = 0;
+  /** Frames that came since the last picture. */
+  private arrived: Frame[] = [];
   /** Frames that came before the snapshot. */
   private kept: Frame[] | null = null;
   private closed = false;
@@ -69,6 +71,7 @@ export class LiveConversation {
     this.painting = true;
     const paint = () => {
       this.painting = false;
+      this.takeIn();
       for (const listener of this.listeners) listener();
     };
     if (document.visibilityState === "visible") requestAnimationFrame(paint);
@@ -76,6 +79,7 @@ export class LiveConversation {
   }
 
   private open(): void {
+    this.takeIn();
     const { seq } = this.live.conversation;
     const parameters = new URLSearchParams({ conv_id: this.convId, deltas: "incremental" });
     if (this.live.ready && seq > 0) parameters.set("since_seq", String(seq));
@@ -112,7 +116,18 @@ export class LiveConversation {
     if (socket !== this.socket) return;
     if (event.type === "ws.resync") void this.hydrate(socket);
     else if (this.kept) this.kept.push(event);
-    else if (event.seq !== undefined) this.set({ conversation: applied(this.live.conversation, event) });
+    else if (event.seq !== undefined) {
+      this.arrived.push(event);
+      this.set({});
+    }
+  }
+
+  /** Takes what has arrived into the copy, at once: deltas come faster than pictures. */
+  private takeIn(): void {
+    if (this.arrived.length === 0) return;
+    const conversation = applied(this.live.conversation, this.arrived);
+    this.arrived = [];
+    this.live = { ...this.live, conversation };
   }
 
   private async hydrate(socket: WebSocket): Promise<void> {
@@ -122,7 +137,8 @@ export class LiveConversation {
         `api/timeline?conv_id=${encodeURIComponent(this.convId)}`,
       );
       if (socket !== this.socket) return;
-      const conversation = this.kept.reduce(applied, hydrated(snapshot));
+      const conversation = applied(hydrated(snapshot), this.kept ?? []);
+      this.arrived = [];
       this.kept = null;
       this.set({ conversation, ready: true });
       this.isLive();

@@ -1,10 +1,11 @@
 // A conversation as one reads it, and what one can do with it.
 
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useCallback, useEffect, useMemo, useState } from "react";
-import { Refusal } from "../api";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { Refusal, saidOf } from "../api";
 import { Icon } from "../icons";
 import { Composer } from "./composer";
+import { useEarlier } from "./earlier";
 import { Empty } from "./empty";
 import { Entry, groupsOf } from "./entry";
 import { useFollow } from "./follow";
@@ -59,7 +60,7 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
       refresh();
       return true;
     } catch (error) {
-      setProblem(said(error));
+      setProblem(saidOf(error));
       return false;
     } finally {
       setSending((count) => count - 1);
@@ -70,7 +71,7 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
       await cancel(convId);
     } catch (error) {
       // It may have ended by itself meanwhile.
-      if (!(error instanceof Refusal && error.status === 409)) setProblem(said(error));
+      if (!(error instanceof Refusal && error.status === 409)) setProblem(saidOf(error));
     }
     refresh();
   };
@@ -80,12 +81,20 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
   };
   const groups = useMemo(() => groupsOf(conversation), [conversation]);
   // What can be done stands once: at the newest prompt, and where its turn ended.
-  const acts = useMemo(() => {
+  const ends = useMemo(() => {
     const prompt = groups.findLast((group) => group.key.startsWith("user-"));
     const end = groups.findLast((group) => isEnd(group.entities[0]));
     return new Set([prompt?.key, end?.turnId === prompt?.turnId ? end?.key : undefined]);
   }, [groups]);
+  // The same for good, so that entries need not be drawn again; what they do is always of now.
+  const deeds = useRef({ onEdit: () => {}, onAgain: () => {} });
+  deeds.current = {
+    onEdit: () => newest && setEditing(newest.turnId),
+    onAgain: () => newest && void send(newest.text, newest.turnId),
+  };
+  const acts = useMemo(() => ({ onEdit: () => deeds.current.onEdit(), onAgain: () => deeds.current.onAgain() }), []);
   const follow = useFollow(conversation);
+  const earlier = useEarlier(groups.length);
   const items = known.data ?? [];
   return (
     <main className="thread" id="work" tabIndex={-1}>
@@ -93,14 +102,17 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
       {live && <LinkBar link={live.link} onRetry={onRetry} />}
       <div className="scroll" ref={follow.ref}>
         <div className="entries" role="log" aria-label="Conversation" aria-live="polite" aria-busy={running}>
-          {groups.map((group) => (
+          {earlier.from > 0 && (
+            <button type="button" className="quiet earlier" ref={earlier.ref} onClick={earlier.more}>
+              Earlier messages
+            </button>
+          )}
+          {groups.slice(earlier.from).map((group) => (
             <Entry
               key={group.key}
               group={group}
               profiles={items}
-              newest={!running && acts.has(group.key) ? newest : null}
-              onEdit={() => newest && setEditing(newest.turnId)}
-              onAgain={() => newest && void send(newest.text, newest.turnId)}
+              acts={!running && newest && ends.has(group.key) ? acts : undefined}
             />
           ))}
           {running && !growing && <p className="working">Working</p>}
@@ -157,11 +169,6 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
       </div>
     </main>
   );
-}
-
-function said(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 function entitiesOf(conversation: Conversation): Entity[] {

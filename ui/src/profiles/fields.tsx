@@ -1,7 +1,9 @@
 // Fields with their label, their mark when they differ, and what the server says of them underneath.
 
-import { createContext, useContext, useId } from "react";
+import { createContext, lazy, Suspense, useContext, useEffect, useId, useRef, useState } from "react";
 import type { Problem } from "../api";
+import type { CodeProps } from "./code";
+import { isSame } from "./draft";
 
 /** What is wrong with the draft, by place. */
 export const Problems = createContext<Problem[]>([]);
@@ -17,15 +19,17 @@ interface FieldProps {
   /** Where in the document its problems are. */
   pointer: string;
   changed?: boolean;
+  /** Whether the control says its name itself. */
+  own?: boolean;
   children: (ids: { id: string; "aria-describedby": string; "aria-invalid": boolean }) => React.ReactNode;
 }
 
-export function Field({ label, hint, pointer, changed, children }: FieldProps) {
+export function Field({ label, hint, pointer, changed, own, children }: FieldProps) {
   const id = useId();
   const problems = useProblems(pointer);
   return (
     <div className="field" data-changed={changed === true}>
-      <label htmlFor={id}>{label}</label>
+      {own ? <span className="field-label">{label}</span> : <label htmlFor={id}>{label}</label>}
       {children({ id, "aria-describedby": `${id}-about`, "aria-invalid": problems.length > 0 })}
       <div id={`${id}-about`} className="field-about">
         {hint && problems.length === 0 && <p>{hint}</p>}
@@ -59,46 +63,82 @@ export function TextField({ value, onChange, rows, disabled, ...field }: TextPro
   );
 }
 
+const Code = lazy(() => import("./code"));
+
+interface CodeFieldProps extends Omit<TextProps, "rows"> {
+  language: CodeProps["language"];
+}
+
+/** Long text. A plain field stands in until the other one is there, and what was typed into it stays. */
+export function CodeField({ language, value, onChange, disabled = false, ...field }: CodeFieldProps) {
+  const problems = useProblems(field.pointer);
+  const focused = useRef(false);
+  const about = problems.length > 0 ? problems.map(({ message }) => message).join(". ") : (field.hint ?? "");
+  return (
+    <Field {...field} own>
+      {(ids) => (
+        <Suspense
+          fallback={
+            <textarea
+              rows={language === "json" ? 4 : 12}
+              aria-label={field.label}
+              disabled={disabled}
+              value={value}
+              onFocus={() => {
+                focused.current = true;
+              }}
+              onBlur={() => {
+                focused.current = false;
+              }}
+              onChange={(event) => onChange(event.target.value)}
+              {...ids}
+            />
+          }
+        >
+          <Code
+            language={language}
+            label={field.label}
+            value={value}
+            invalid={problems.length > 0}
+            about={about}
+            disabled={disabled}
+            focused={focused.current}
+            onChange={onChange}
+          />
+        </Suspense>
+      )}
+    </Field>
+  );
+}
+
 interface JsonProps extends Omit<FieldProps, "children"> {
   value: unknown;
+  disabled?: boolean;
   onChange: (value: unknown) => void;
   onBroken: (broken: boolean) => void;
 }
 
 /** JSON as text. What does not parse is kept as it stands, and said. */
 export function JsonField({ value, onChange, onBroken, ...field }: JsonProps) {
-  const shown = JSON.stringify(value, null, 2);
-  return (
-    <Field {...field}>
-      {(ids) => <JsonText key={shown} shown={shown} onChange={onChange} onBroken={onBroken} ids={ids} />}
-    </Field>
-  );
-}
-
-function JsonText({
-  shown,
-  onChange,
-  onBroken,
-  ids,
-}: {
-  shown: string;
-  onChange: (value: unknown) => void;
-  onBroken: (broken: boolean) => void;
-  ids: Parameters<FieldProps["children"]>[0];
-}) {
-  return (
-    <textarea
-      className="mono"
-      rows={Math.min(16, shown.split("\n").length + 1)}
-      defaultValue={shown}
-      onInput={(event) => onBroken(parsed(event.currentTarget.value) === undefined)}
-      onBlur={(event) => {
-        const value = parsed(event.currentTarget.value);
-        if (value !== undefined) onChange(value);
-      }}
-      {...ids}
-    />
-  );
+  const [text, setText] = useState(() => JSON.stringify(value, null, 2));
+  const said = useRef(value);
+  // What is typed stays as it is typed; what comes from elsewhere takes its place.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: only another value is news
+  useEffect(() => {
+    if (isSame(value, said.current)) return;
+    said.current = value;
+    setText(JSON.stringify(value, null, 2));
+    onBroken(false);
+  }, [value]);
+  const type = (typed: string) => {
+    setText(typed);
+    const value = parsed(typed);
+    onBroken(value === undefined);
+    if (value === undefined) return;
+    said.current = value;
+    onChange(value);
+  };
+  return <CodeField language="json" value={text} onChange={type} {...field} />;
 }
 
 function parsed(text: string): unknown {

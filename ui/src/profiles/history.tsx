@@ -28,7 +28,7 @@ export function HistorySection({ slug, version, dirty, onRestored }: Props) {
     }
   };
   return (
-    <section className="section" aria-label="History">
+    <section className="section" id="history" aria-label="History">
       <h2 className="legend">History</h2>
       <ol className="history">
         {changes.data?.map((change) => (

@@ -1,11 +1,11 @@
 // Profiles: the list, and the editor of one.
 
 import { useQuery } from "@tanstack/react-query";
-import { Link, useParams } from "@tanstack/react-router";
+import { Link, useParams, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { profiles } from "../chat/queries";
 import { Icon } from "../icons";
-import { draftOf, EMPTY } from "./draft";
+import { type Document, type Draft, draftOf, EMPTY } from "./draft";
 import { Editor } from "./editor";
 import { profile } from "./queries";
 import { Transfer } from "./transfer";
@@ -26,15 +26,26 @@ export function ProfilesPage() {
   );
 }
 
+/** Empty, or a copy of another one. */
 export function NewProfilePage() {
+  const { from } = useSearch({ strict: false }) as { from?: string };
+  const copied = useQuery({ ...profile(from ?? ""), enabled: from !== undefined });
+  if (from !== undefined && !copied.data) return null;
+  const base = copied.data ? copyOf(copied.data) : EMPTY;
   return (
     <>
       <ProfileList />
       <main className="thread" id="work" tabIndex={-1}>
-        <Editor slug={null} base={EMPTY} document={null} />
+        <Editor key={from ?? ""} slug={null} base={base} document={null} />
       </main>
     </>
   );
+}
+
+function copyOf(document: Document): Draft {
+  const draft = draftOf(document);
+  const policy = { ...draft.policy, read_only: false };
+  return { ...draft, display_name: `${draft.display_name || document.slug} copy`, policy };
 }
 
 function Existing({ slug }: { slug: string }) {
@@ -47,9 +58,15 @@ function Existing({ slug }: { slug: string }) {
 function ProfileList({ alone = false }: { alone?: boolean }) {
   const list = useQuery(profiles);
   const [search, setSearch] = useState("");
+  const [tag, setTag] = useState("");
   const words = search.trim().toLowerCase();
   const has = (text: string | undefined) => text?.toLowerCase().includes(words);
-  const found = (list.data ?? []).filter((p) => !words || has(p.slug) || has(p.display_name) || has(p.description));
+  const all = list.data ?? [];
+  const tags = [...new Set(all.flatMap((p) => p.tags ?? []))].sort();
+  const found = all.filter(
+    (p) =>
+      (!words || has(p.slug) || has(p.display_name) || has(p.description)) && (!tag || (p.tags ?? []).includes(tag)),
+  );
   return (
     <aside className="list" data-open={alone} aria-label="Profiles">
       <div className="list-head">
@@ -68,6 +85,19 @@ function ProfileList({ alone = false }: { alone?: boolean }) {
           New
         </Link>
       </div>
+      {tags.length > 0 && (
+        <label className="list-filter">
+          Tag
+          <select value={tag} onChange={(event) => setTag(event.target.value)}>
+            <option value="">All</option>
+            {tags.map((name) => (
+              <option key={name} value={name}>
+                {name}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
       <div className="list-items">
         {found.map((item) => (
           <Link key={item.slug} to="/p/$slug" params={{ slug: item.slug }} className="list-item">
@@ -75,7 +105,8 @@ function ProfileList({ alone = false }: { alone?: boolean }) {
             <span className="list-meta">
               <span>{item.slug}</span>
               <span>
-                {item.is_default ? "default, " : ""}v{item.version}
+                {item.is_default ? "default, " : ""}
+                {item.read_only ? "read-only, " : ""}v{item.version}
               </span>
             </span>
           </Link>

@@ -38,6 +38,8 @@ export interface ToolSchema {
 
 const of = (slug: string) => `api/chat/profiles/${encodeURIComponent(slug)}`;
 
+export const read = (slug: string) => askJson<Document>(of(slug));
+
 export const profile = (slug: string) =>
   queryOptions({
     queryKey: ["profile", slug],
@@ -99,3 +101,7 @@ export const restore = (slug: string, version: number, expected_version: number)
 
 export const makeDefault = (slug: string) => ask(`${of(slug)}/default`, { method: "POST" });
 export const remove = (slug: string) => ask(of(slug), { method: "DELETE" });
+
+/** A prompt under the profile as it is being written. */
+export const tryOut = (slug: string, draft: Draft, conv_id: string, prompt: string, idempotency_key: string) =>
+  askJson(`${of(slug)}/try`, { method: "POST", body: { profile: bodyOf(draft), conv_id, prompt, idempotency_key } });

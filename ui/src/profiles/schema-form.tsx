@@ -89,25 +89,15 @@ function Member({ name, schema, required, value, pointer, onChange, onBroken }: 
   }
   switch (Array.isArray(schema.type) ? undefined : schema.type) {
     case "string":
-      return (
-        <TextField
-          label={label}
-          hint={hint}
-          pointer={pointer}
-          value={value === undefined ? "" : String(value)}
-          onChange={(text) => onChange(text === "" ? undefined : text)}
-        />
-      );
     case "integer":
     case "number":
-      // As text: what is no number is the server's to say, and is not lost meanwhile.
       return (
         <TextField
           label={label}
           hint={hint}
           pointer={pointer}
           value={value === undefined ? "" : String(value)}
-          onChange={(text) => onChange(text === "" ? undefined : numberOf(text))}
+          onChange={(text) => onChange(text === "" ? undefined : schema.type === "string" ? text : numberOf(text))}
         />
       );
     case "boolean":
@@ -167,6 +157,7 @@ function Member({ name, schema, required, value, pointer, onChange, onBroken }: 
   }
 }
 
+/** What is no number is the server's to say, and is not lost meanwhile. */
 function numberOf(text: string): number | string {
   const number = Number(text);
   return text.trim() !== "" && Number.isFinite(number) && String(number) === text.trim() ? number : text;

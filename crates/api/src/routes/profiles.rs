@@ -223,6 +223,7 @@ fn list_profiles(app: &App, parts: &Parts) -> Result<Response, Failure> {
         after: after.map_err(|_| Failure::bad_request())?,
         prefix: query.get("q").map(str::to_lowercase),
         tag: query.get("tag").map(str::to_owned),
+        details: query.is_on("details"),
     };
     let page = state.list(&filter);
     let mut response = stamped(StatusCode::OK, Some(page.body), etag, state.version());

@@ -130,3 +130,14 @@ async fn the_tag_of_a_document_changes_when_the_default_changes() {
         answer.expect_versions(new, "2");
     }
 }
+
+#[tokio::test]
+async fn items_say_tags_and_lock_only_to_whoever_asks() {
+    let app = TestApp::start().await;
+    app.create(json!({"slug": "t", "metadata": {"tags": ["x"]}, "policy": {"read_only": true}}))
+        .await;
+    let plain = app.get("/api/chat/profiles?q=t").await.expect_json(200);
+    assert_eq!(plain, json!([{"slug": "t", "version": 1}]));
+    let detailed = app.get("/api/chat/profiles?q=t&details=1").await.expect_json(200);
+    assert_eq!(detailed, json!([{"slug": "t", "version": 1, "tags": ["x"], "read_only": true}]));
+}

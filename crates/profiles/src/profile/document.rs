@@ -91,6 +91,10 @@ struct ListItem<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     is_default: bool,
     version: u64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    tags: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    read_only: bool,
 }
 
 /// A profile as it is sent, while it is or is not the default of its registry.
@@ -124,7 +128,17 @@ impl Rendered {
 /// Renders the list item of `profile`, one JSON value.
 #[must_use]
 pub fn list_item(profile: &Profile, is_default: bool) -> Bytes {
-    let item = ListItem {
+    encode(&ListItem { tags: &[], read_only: false, ..item(profile, is_default) }).into()
+}
+
+/// The same with tags and lock, for whoever asks for them: the contract's items have no other keys (chapter 20 §4).
+#[must_use]
+pub fn detailed_list_item(profile: &Profile, is_default: bool) -> Bytes {
+    encode(&item(profile, is_default)).into()
+}
+
+fn item(profile: &Profile, is_default: bool) -> ListItem<'_> {
+    ListItem {
         slug: &profile.slug,
         display_name: &profile.display_name,
         description: &profile.description,
@@ -132,8 +146,9 @@ pub fn list_item(profile: &Profile, is_default: bool) -> Bytes {
         extensions: &profile.extensions,
         is_default,
         version: profile.metadata.version,
-    };
-    encode(&item).into()
+        tags: &profile.metadata.tags,
+        read_only: profile.policy.read_only,
+    }
 }
 
 /// `"3"`, and `"3.d"` while the profile is the default, since the document says so (decision 12).

@@ -112,11 +112,17 @@ pub struct Filter {
     pub prefix: Option<String>,
     /// A tag, compared exactly.
     pub tag: Option<String>,
+    /// With tags and lock, which the contract's items do not have.
+    pub details: bool,
 }
 
 impl Filter {
     fn is_everything(&self) -> bool {
-        self.limit.is_none() && self.after.is_none() && self.prefix.is_none() && self.tag.is_none()
+        self.limit.is_none()
+            && self.after.is_none()
+            && self.prefix.is_none()
+            && self.tag.is_none()
+            && !self.details
     }
 
     fn takes(&self, profile: &Profile) -> bool {
@@ -327,7 +333,12 @@ impl RegistryState {
             if count > 0 {
                 body.put_u8(b',');
             }
-            body.put_slice(stored.list_item(self.is_default(slug)));
+            let is_default = self.is_default(slug);
+            if filter.details {
+                body.put_slice(&document::detailed_list_item(stored.profile(), is_default));
+            } else {
+                body.put_slice(stored.list_item(is_default));
+            }
             last = Some(slug.clone());
         }
         body.put_slice(b"]\n");
