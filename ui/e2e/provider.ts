@@ -10,6 +10,8 @@ export interface Script {
   refuse?: { status: number; message: string };
   /** Milliseconds between two pieces. */
   pace?: number;
+  /** Or so many pieces at once, and a millisecond between. */
+  burst?: number;
 }
 
 export class Provider {
@@ -61,8 +63,9 @@ export class Provider {
     const say = (delta: unknown, finish_reason: string | null = null) =>
       response.write(`data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason }] })}\n\n`);
     if (script.reasoning) say({ reasoning_content: script.reasoning });
-    for (const content of script.text ?? []) {
+    for (const [at, content] of (script.text ?? []).entries()) {
       say({ content });
+      if (script.burst && at % script.burst === 0) await new Promise((resolve) => setTimeout(resolve, 1));
       if (script.pace) await new Promise((resolve) => setTimeout(resolve, script.pace));
     }
     if (script.call) {

@@ -64,6 +64,8 @@ test("pictures", async () => {
       await page.locator(".event-type").first().waitFor();
       await shot("events");
       await page.goto(`${server.url}ops`);
+      await page.getByText("Ready: both databases answer").waitFor();
+      await shot("status-top");
       await page.getByRole("button", { name: "Run the checks" }).click();
       await page.getByText("Go: every check holds").waitFor();
       await page.getByRole("button", { name: "Take a snapshot" }).click();

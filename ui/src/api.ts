@@ -39,10 +39,15 @@ interface Options {
   method?: "GET" | "POST" | "PATCH" | "DELETE";
   body?: unknown;
   signal?: AbortSignal;
+  /** Goes on when the page is left. */
+  keepalive?: boolean;
 }
 
 /** Asks below the prefix; the answer with its headers. */
-export async function ask(path: string, { method = "GET", body, signal }: Options = {}): Promise<Response> {
+export async function ask(
+  path: string,
+  { method = "GET", body, signal, keepalive = false }: Options = {},
+): Promise<Response> {
   const headers: Record<string, string> = { accept: "application/problem+json, application/json" };
   if (body !== undefined) headers["content-type"] = "application/json";
   let response: Response;
@@ -50,6 +55,7 @@ export async function ask(path: string, { method = "GET", body, signal }: Option
     response = await fetch(BASE + path, {
       method,
       headers,
+      keepalive,
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       ...(signal ? { signal } : {}),
     });

@@ -9,9 +9,10 @@ export function Shell() {
   const inChat = pathname === "/" || pathname.startsWith("/c/");
   return (
     <div className="shell">
-      <a className="skip" href="#work">
+      {/* No link: below a <base> a fragment would lead to the first page. */}
+      <button type="button" className="button skip" onClick={() => document.getElementById("work")?.focus()}>
         Skip to the work
-      </a>
+      </button>
       <nav className="rail" aria-label="Areas">
         <Link to="/" className="rail-item" data-here={inChat}>
           <Icon name="chat" />

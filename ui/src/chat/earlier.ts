@@ -1,10 +1,10 @@
 // A long conversation is drawn from its end; what is earlier comes when one looks for it, and nothing moves by that.
 
-import { useCallback, useEffect, useState } from "react";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 
-/** Entries that are drawn at first, and that are added at a time. */
-const FIRST = 60;
-const STEP = 60;
+/** Entries that are drawn at first, more than a screen of them, and that are added at a time. */
+const FIRST = 20;
+const STEP = 40;
 
 export interface Earlier {
   /** The first entry that is drawn. */
@@ -22,17 +22,27 @@ export function useEarlier(count: number): Earlier {
   useEffect(() => {
     if (from === null && count > 0) setFrom(Math.max(0, count - FIRST));
   }, [from, count]);
-  // The browser holds what one reads in its place (overflow-anchor).
-  const more = useCallback(() => setFrom((now) => Math.max(0, (now ?? 0) - STEP)), []);
+  const top = useRef<{ of: Element; height: number } | null>(null);
+  const more = useCallback(() => {
+    const of = mark?.closest(".scroll");
+    // Elsewhere the browser holds what one reads in its place (overflow-anchor), but not at the very top.
+    top.current = of && of.scrollTop < 1 ? { of, height: of.scrollHeight } : null;
+    setFrom((now) => Math.max(0, (now ?? 0) - STEP));
+  }, [mark]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: when more is drawn
+  useLayoutEffect(() => {
+    if (top.current) top.current.of.scrollTop = top.current.of.scrollHeight - top.current.height;
+    top.current = null;
+  }, [start]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: looked at anew when more is drawn, it may still be in sight
   useEffect(() => {
     if (!mark) return;
-    const root = mark.closest(".scroll");
     const seen = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && more(), {
-      root,
+      root: mark.closest(".scroll"),
       rootMargin: "400px 0px 0px 0px",
     });
     seen.observe(mark);
     return () => seen.disconnect();
-  }, [mark, more]);
+  }, [mark, more, start]);
   return { from: start, ref, more };
 }

@@ -15,12 +15,6 @@ export function Empty({ profile, onAsk }: { profile: ProfileListItem | undefined
   return (
     <div className="empty">
       <h1>{profile.display_name || profile.slug}</h1>
-      {DEMO && (
-        <p className="hint">
-          The offline demo model answers. For a real one start the server with OPENAI_API_KEY, or with --openai-base-url
-          for a server of your own.
-        </p>
-      )}
       {profile.description && <p>{profile.description}</p>}
       <div className="suggestions">
         {suggestionsOf(profile).map((text) => (
@@ -29,6 +23,12 @@ export function Empty({ profile, onAsk }: { profile: ProfileListItem | undefined
           </button>
         ))}
       </div>
+      {DEMO && (
+        <p className="hint">
+          The offline demo model answers. For a real one start the server with OPENAI_API_KEY, or with --openai-base-url
+          for a server of your own.
+        </p>
+      )}
     </div>
   );
 }

@@ -2,6 +2,7 @@
 
 import { memo } from "react";
 import type { ProfileListItem } from "../api";
+import { useCopy } from "../copy";
 import { Icon } from "../icons";
 import { duration } from "../time";
 import { type Attribution, attributionOf, type Conversation, type Entity, roleOf, textOf } from "./frames";
@@ -98,12 +99,15 @@ function shownAs(entity: Entity, group: Group, profiles: ProfileListItem[], acts
         return (
           <div className="entry prompt">
             <div className="prompt-text">{text}</div>
-            {acts && (
-              <button type="button" className="quiet entry-action" onClick={acts.onEdit}>
-                <Icon name="edit" />
-                Edit
-              </button>
-            )}
+            <div className="entry-actions" data-newest={acts !== undefined}>
+              {acts && (
+                <button type="button" className="quiet" onClick={acts.onEdit}>
+                  <Icon name="edit" />
+                  Edit
+                </button>
+              )}
+              <CopyText text={text} label="Copy the prompt" />
+            </div>
           </div>
         );
       case "thinking":
@@ -117,19 +121,33 @@ function shownAs(entity: Entity, group: Group, profiles: ProfileListItem[], acts
         return (
           <article className="entry answer" data-growing={entity.props.streaming === true}>
             <By attribution={attributionOf(entity)} profiles={profiles} />
-            <Markdown text={text} />
-            {acts && !entity.props.streaming && (
-              <button type="button" className="quiet entry-action" onClick={acts.onAgain}>
-                <Icon name="again" />
-                Ask again
-              </button>
-            )}
+            <Markdown text={text} growing={entity.props.streaming === true} />
+            {/* The row is there from the start, so that nothing moves when an answer ends. */}
+            <div className="entry-actions" data-newest={acts !== undefined}>
+              {acts && !entity.props.streaming && (
+                <button type="button" className="quiet" onClick={acts.onAgain}>
+                  <Icon name="again" />
+                  Ask again
+                </button>
+              )}
+              {!entity.props.streaming && <CopyText text={text} label="Copy the answer" />}
+            </div>
           </article>
         );
     }
   }
   if (entity.kind === "log") return <LogLine entity={entity} retry={acts?.onAgain ?? null} />;
   return <Note entity={entity} />;
+}
+
+function CopyText({ text, label }: { text: string; label: string }) {
+  const { copied, copy } = useCopy();
+  return (
+    <button type="button" className="quiet" aria-label={label} onClick={() => void copy(text)}>
+      <Icon name={copied ? "check" : "copy"} />
+      {copied ? "Copied" : "Copy"}
+    </button>
+  );
 }
 
 /** 0 is a profile as it was being written. */

@@ -1,8 +1,9 @@
 // Text of a model as it grows: split into blocks, of which only the last is read again.
 
-import { memo, useState } from "react";
+import { memo, useEffect, useState } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
+import { useCopy } from "../copy";
 import { Icon } from "../icons";
 import { blocksOf } from "./blocks";
 
@@ -36,10 +37,15 @@ const Block = memo(function Block({ text }: { text: string }) {
   );
 });
 
-export function Markdown({ text }: { text: string }) {
+/** New blocks of one picture: more at once would hold up the page. */
+const BLOCKS_AT_ONCE = 12;
+
+export function Markdown({ text, growing = false }: { text: string; growing?: boolean }) {
+  const blocks = blocksOf(text);
+  const most = useCatchUp(blocks.length, growing);
   return (
     <div className="markdown">
-      {blocksOf(text).map((block, at) => (
+      {blocks.slice(0, most).map((block, at) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: blocks never move, the last one grows
         <Block key={at} text={block} />
       ))}
@@ -47,17 +53,28 @@ export function Markdown({ text }: { text: string }) {
   );
 }
 
+/** How many blocks are drawn: all, but of a text that grows faster than pictures are made, some more with each. */
+function useCatchUp(count: number, growing: boolean): number {
+  const [most, setMost] = useState(growing ? BLOCKS_AT_ONCE : Number.POSITIVE_INFINITY);
+  useEffect(() => {
+    if (count <= most) return;
+    const frame = requestAnimationFrame(() => setMost((now) => now + BLOCKS_AT_ONCE));
+    return () => cancelAnimationFrame(frame);
+  }, [count, most]);
+  return most;
+}
+
 function Code({ children }: { children: React.ReactNode }) {
-  const [copied, setCopied] = useState(false);
+  const { copied, copy } = useCopy();
   const [element, setElement] = useState<HTMLPreElement | null>(null);
-  const copy = async () => {
-    await navigator.clipboard.writeText(element?.textContent ?? "");
-    setCopied(true);
-    setTimeout(() => setCopied(false), 1500);
-  };
   return (
     <div className="code">
-      <button type="button" className="quiet code-copy" onClick={copy} aria-label="Copy the code">
+      <button
+        type="button"
+        className="quiet code-copy"
+        onClick={() => void copy(element?.textContent ?? "")}
+        aria-label="Copy the code"
+      >
         <Icon name={copied ? "check" : "copy"} />
         {copied ? "Copied" : "Copy"}
       </button>

@@ -80,7 +80,7 @@ export const cancel = (convId: string) => ask(`${of(convId)}/cancel`, { method: 
 export const dequeue = (convId: string, key: string) =>
   ask(`${of(convId)}/queue/${encodeURIComponent(key)}`, { method: "DELETE" });
 export const rename = (convId: string, title: string) => ask(of(convId), { method: "PATCH", body: { title } });
-export const remove = (convId: string) => ask(of(convId), { method: "DELETE" });
+export const remove = (convId: string, keepalive = false) => ask(of(convId), { method: "DELETE", keepalive });
 
 /** A name that nobody else has drawn; also where the page is not served securely. */
 export function drawn(): string {

@@ -115,7 +115,12 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
               acts={!running && newest && ends.has(group.key) ? acts : undefined}
             />
           ))}
-          {running && !growing && <p className="working">Working</p>}
+          {/* Its place is kept, so that nothing moves when it comes and goes. */}
+          {conversation.order.length > 0 && (
+            <p className="working" data-on={running && !growing} aria-hidden={!running || growing}>
+              Working
+            </p>
+          )}
           {conversation.order.length === 0 && (isNew || live?.ready) && sending === 0 && (
             <Empty profile={items.find((item) => item.slug === profile)} onAsk={(text) => void send(text)} />
           )}

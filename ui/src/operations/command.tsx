@@ -1,18 +1,13 @@
 // A command line, ready to be taken.
 
-import { useState } from "react";
+import { useCopy } from "../copy";
 import { Icon } from "../icons";
 
 export function Command({ text }: { text: string }) {
-  const [copied, setCopied] = useState(false);
-  const copy = async () => {
-    await navigator.clipboard.writeText(text);
-    setCopied(true);
-    setTimeout(() => setCopied(false), 1500);
-  };
+  const { copied, copy } = useCopy();
   return (
     <div className="code">
-      <button type="button" className="quiet code-copy" aria-label="Copy the command" onClick={() => void copy()}>
+      <button type="button" className="quiet code-copy" aria-label="Copy the command" onClick={() => void copy(text)}>
         <Icon name={copied ? "check" : "copy"} />
         {copied ? "Copied" : "Copy"}
       </button>

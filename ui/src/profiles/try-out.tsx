@@ -18,15 +18,39 @@ interface Props {
   onClose: () => void;
 }
 
+/** Where the tries of this tab are remembered until they are gone. */
+const KEPT = "tries";
+
+function remembered(): string[] {
+  return JSON.parse(sessionStorage.getItem(KEPT) ?? "[]") as string[];
+}
+
+function remember(ids: string[]): void {
+  sessionStorage.setItem(KEPT, JSON.stringify(ids));
+}
+
 /** What is said in a try is not worth keeping. */
 async function forget(convId: string): Promise<void> {
-  await cancel(convId).catch(() => undefined); // most likely nothing runs
-  await remove(convId).catch(() => undefined);
+  for (let time = 0; time < 20; time++) {
+    try {
+      await remove(convId);
+      break;
+    } catch (error) {
+      // While something runs it cannot go: the run is stopped, which takes a moment.
+      if (!(error instanceof Refusal && error.status === 409)) break;
+      await cancel(convId).catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+  remember(remembered().filter((other) => other !== convId));
 }
 
 export function TryOut({ slug, draft, onClose }: Props) {
   const [convId, setConvId] = useState(drawn);
   const [begun, setBegun] = useState(false);
+  useEffect(() => {
+    for (const left of remembered()) void forget(left);
+  }, []);
   const again = useCallback(() => {
     setConvId(drawn());
     setBegun(false);
@@ -69,13 +93,14 @@ function Talk({ slug, draft, convId, begun, onBegin }: TalkProps) {
   const wasBegun = useRef(false);
   wasBegun.current ||= begun;
   useEffect(() => {
+    // Whoever closes the page in the middle of a try has no time for more; a reload finds what is left.
     const leave = () => {
-      if (wasBegun.current) void forget(convId);
+      if (wasBegun.current) void remove(convId, true).catch(() => undefined);
     };
     window.addEventListener("pagehide", leave);
     return () => {
       window.removeEventListener("pagehide", leave);
-      leave();
+      if (wasBegun.current) void forget(convId);
     };
   }, [convId]);
   const send = async () => {
@@ -84,6 +109,7 @@ function Talk({ slug, draft, convId, begun, onBegin }: TalkProps) {
     setProblem(null);
     setText("");
     try {
+      remember([...new Set([...remembered(), convId])]);
       await tryOut(slug, draft, convId, prompt, drawn());
       onBegin();
     } catch (error) {
