@@ -73,7 +73,9 @@ impl Program {
         token: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, std::io::Error>> + use<>, Failure> {
         let permit = self.permit()?;
-        let mut child = self.command(arguments, token).spawn().map_err(|e| failed(&e))?;
+        let mut command = self.command(arguments, token);
+        // Progress is for terminals; nobody would read it here, and a full pipe stops whoever writes.
+        let mut child = command.stderr(Stdio::null()).spawn().map_err(|e| failed(&e))?;
         let out = child.stdout.take().ok_or_else(Failure::internal)?;
         let (sender, receiver) = mpsc::channel(WAITING_LINES);
         tokio::spawn(async move {

@@ -69,14 +69,14 @@ pub(crate) async fn run(app: Arc<App>) {
 
 fn since(at_ms: i64, before: (&Totals, u64), now: (&Totals, u64), waiting: usize) -> Sample {
     let ((old, old_errors), (new, new_errors)) = (before, now);
-    let spoken = new.first_words - old.first_words;
+    let spoken = new.first_words.saturating_sub(old.first_words);
     Sample {
         at_ms,
-        turns: new.turns - old.turns,
-        failed: new.failed - old.failed,
-        first_word_ms: (new.first_words_ms - old.first_words_ms).checked_div(spoken),
+        turns: new.turns.saturating_sub(old.turns),
+        failed: new.failed.saturating_sub(old.failed),
+        first_word_ms: new.first_words_ms.saturating_sub(old.first_words_ms).checked_div(spoken),
         waiting,
-        errors: new_errors - old_errors,
+        errors: new_errors.saturating_sub(old_errors),
     }
 }
 
