@@ -61,6 +61,15 @@ async fn the_checks_run_from_the_page_under_the_token_of_whoever_asks() {
         findings.iter().filter_map(|f| f["line"].as_u64()).filter(|n| *n > 0).collect();
     assert_eq!((seen.first(), seen.last()), (Some(&6), Some(&16)));
     assert!(findings.iter().all(|finding| finding["verdict"] == "pass"), "{text}");
+    let lock = json!({"policy": {"read_only": true}}).to_string();
+    let path = "/api/chat/profiles/agent";
+    assert_eq!(asked(&server, "o-token", "PATCH", path, &lock).await.0, 200);
+    let attempt =
+        json!({"prompt": "hi", "profile": {"runtime": {"system_prompt": "x"}}}).to_string();
+    let try_it = format!("{path}/try");
+    let (status, text) = asked(&server, "e-token", "POST", &try_it, &attempt).await;
+    assert_eq!((status, text.contains("read-only")), (403, true), "{text}");
+    assert_eq!(asked(&server, "o-token", "POST", &try_it, &attempt).await.0, 200);
     for (token, status) in [("e-token", 403), ("nobody", 401)] {
         assert_eq!(asked(&server, token, "POST", "/api/ops/check", "").await.0, status);
     }

@@ -39,7 +39,7 @@ async fn a_draft_answers_and_is_not_stored() {
     tried(&server, "brand-new", "b", json!({"runtime": {"system_prompt": "Be new."}})).await;
     assert_eq!(system(1), "Be new.");
 
-    // A locked one may be tried too: nothing of it changes.
+    // A locked one may be tried by whoever may unlock it, as everybody may here: nothing of it changes.
     let lock = json!({"policy": {"read_only": true}}).to_string();
     let headers = "Content-Type: application/json\r\n";
     let path = "/api/chat/profiles/default";

@@ -37,7 +37,7 @@ test("a turn is looked at phase by phase, with what changed and who said what of
   const answered = page.getByRole("region", { name: "What the model answered" });
   await answered.first().getByText("tool call").waitFor();
   await page.getByRole("region", { name: "After the tools" }).locator(".block", { hasText: "42" }).waitFor();
-  const stays = page.getByRole("region", { name: "As it stays" });
+  const stays = page.getByRole("region", { name: "Stored at the end" });
   await stays.waitFor();
   const sent = page.getByRole("region", { name: "Sent to the model" }).first();
   await sent.getByText("Be exact.").waitFor();

@@ -25,7 +25,7 @@ test("a whole conversation with the keyboard alone", async () => {
   await keyboard.type("verse");
   await keyboard.press("Enter");
   await page.getByRole("button", { name: /Poet/ }).waitFor();
-  await keyboard.press("Shift+Tab");
+  // Whoever has picked goes on to ask.
   await expect.poll(focused).toBe("Prompt");
   await keyboard.type("First line");
   await keyboard.press("Shift+Enter");
@@ -77,7 +77,7 @@ test("a profile is made with the keyboard alone", async () => {
     }
     throw new Error(`nothing with the name ${name} can be reached`);
   };
-  await page.goto(`${server.url}p/new`);
+  await page.goto(`${server.url}new-profile`);
   await page.getByRole("textbox", { name: "System prompt" }).waitFor();
   await tabTo(/Name/);
   await keyboard.type("By keys");

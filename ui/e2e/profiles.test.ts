@@ -52,7 +52,7 @@ test("a change is reviewed as a difference, saved, and taken back from the histo
   await page.getByText("No changes").waitFor();
   await page.getByRole("textbox", { name: "System prompt" }).fill("One.\nThree.\n");
   await page.getByText("1 change, valid").waitFor();
-  await page.getByRole("button", { name: "Review" }).click();
+  await page.getByRole("button", { name: "Review and save" }).click();
   const dialog = page.getByRole("dialog");
   await dialog.getByText("runtime.system_prompt").waitFor();
   expect(await dialog.locator("mark").allInnerTexts()).toEqual(["Two.", "Three."]);
@@ -82,13 +82,13 @@ test("of two who edit at once the later one sees both changes, and chooses where
     description: "Theirs.",
     runtime: { system_prompt: "Theirs." },
   });
-  await page.getByRole("button", { name: "Review" }).click();
+  await page.getByRole("button", { name: "Review and save" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
   await page.getByRole("region", { name: "Changed on both sides" }).waitFor();
   expect(await page.getByRole("textbox", { name: "Description" }).inputValue()).toBe("Theirs.");
   await page.getByRole("button", { name: "Keep mine" }).click();
   await page.getByText("1 change, valid").waitFor();
-  await page.getByRole("button", { name: "Review" }).click();
+  await page.getByRole("button", { name: "Review and save" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
   await page.getByText("No changes").waitFor();
   const stored = (await server.ask("GET", "api/chat/profiles/shared")) as {
@@ -201,6 +201,45 @@ test("a profile is copied, found by its tag, and its suggestions have a form", a
     extensions: { "webchat.starter_suggestions@v1": { items: ["First idea", "Second idea"] } },
     metadata: { tags: ["finance"] },
   });
+  await stage.close();
+});
+
+test("what a first user stumbled over", async () => {
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await page.goto(`${server.url}new-profile`);
+  await page.getByText("No changes").waitFor();
+  // A tag counts while it is typed, a comma at its end included.
+  await page.getByRole("textbox", { name: "Name" }).fill("New");
+  await page.getByRole("textbox", { name: "Tags" }).pressSequentially("q3, weekly");
+  await page.getByText("Valid", { exact: true }).waitFor();
+  await page.getByRole("combobox", { name: "Middleware to add" }).selectOption("sqlite");
+  await page.getByRole("button", { name: "Add a middleware" }).click();
+  await page.getByRole("textbox", { name: "max_rows" }).fill("many");
+  await page.getByText("must be an integer", { exact: true }).waitFor();
+  await page.getByRole("textbox", { name: "max_rows" }).fill("-5");
+  await page.getByText("-5 is less than the minimum of 1", { exact: true }).waitFor();
+  await page.getByRole("textbox", { name: "max_rows" }).fill("5");
+  await page.getByText("Valid", { exact: true }).waitFor();
+  await page.getByRole("button", { name: "Create" }).click();
+  // Enter is enough.
+  await page.getByRole("dialog").getByRole("textbox").fill("first");
+  await page.keyboard.press("Enter");
+  await page.getByText("create by web-chat: first").waitFor();
+  // A profile of that name has its own address.
+  expect(new URL(page.url()).pathname).toBe("/p/new");
+  const stored = (await server.ask("GET", "api/chat/profiles/new")) as { metadata: { tags: string[] } };
+  expect(stored.metadata.tags).toEqual(["q3", "weekly"]);
+  // The last profile with a tag goes, and the filter with it.
+  await page.getByRole("combobox", { name: "Tag" }).selectOption("q3");
+  await page.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("link", { name: /agent/ }).waitFor();
+  // Whoever picked a profile goes on to ask.
+  await page.getByRole("link", { name: "Chat" }).click();
+  await page.getByRole("button", { name: /^Profile/ }).click();
+  await page.getByRole("option", { name: /agent/ }).click();
+  await expect.poll(() => page.evaluate(() => document.activeElement?.getAttribute("aria-label"))).toBe("Prompt");
   await stage.close();
 });
 

@@ -43,7 +43,7 @@ test("pictures", async () => {
       await page.getByRole("button", { name: "Add a middleware" }).click();
       await page.getByText(/changes, valid/).waitFor();
       await shot("editor");
-      await page.getByRole("button", { name: "Review" }).click();
+      await page.getByRole("button", { name: "Review and save" }).click();
       await page.getByRole("dialog").getByText("runtime.system_prompt").waitFor();
       await shot("review");
       await page.getByRole("button", { name: "Back" }).click();

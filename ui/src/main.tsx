@@ -4,7 +4,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { BASE, Refusal } from "./api";
 import { ChatPage } from "./chat/page";
-import { Shell } from "./shell";
+import { Broken, Shell } from "./shell";
 import "./style/base.css";
 import "./style/list.css";
 import "./style/thread.css";
@@ -26,13 +26,13 @@ const routeTree = root.addChildren([
   chat,
   conversation,
   createRoute({ getParentRoute: () => root, path: "/p", component: profiles }),
-  createRoute({ getParentRoute: () => root, path: "/p/new", component: newProfile }),
+  createRoute({ getParentRoute: () => root, path: "/new-profile", component: newProfile }),
   createRoute({ getParentRoute: () => root, path: "/p/$slug", component: profiles }),
   createRoute({ getParentRoute: () => root, path: "/i", component: inspector }),
   createRoute({ getParentRoute: () => root, path: "/i/$convId", component: inspector }),
   createRoute({ getParentRoute: () => root, path: "/ops", component: operations }),
 ]);
-const router = createRouter({ routeTree, basepath: BASE });
+const router = createRouter({ routeTree, basepath: BASE, defaultErrorComponent: Broken });
 
 declare module "@tanstack/react-router" {
   interface Register {

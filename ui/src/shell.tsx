@@ -18,7 +18,7 @@ export function Shell() {
           <Icon name="chat" />
           <span>Chat</span>
         </Link>
-        <Link to="/p" className="rail-item" data-here={pathname.startsWith("/p")}>
+        <Link to="/p" className="rail-item" data-here={pathname === "/new-profile" || pathname.startsWith("/p")}>
           <Icon name="profile" />
           <span>Profiles</span>
         </Link>
@@ -35,5 +35,19 @@ export function Shell() {
       </nav>
       <Outlet />
     </div>
+  );
+}
+
+/** What stands in the place of a page that could not be drawn. */
+export function Broken({ error }: { error: Error }) {
+  return (
+    <main className="thread placeholder" id="work">
+      <p className="problem" role="alert">
+        This page could not be drawn: {error.message}
+      </p>
+      <button type="button" className="button" onClick={() => location.reload()}>
+        Load it again
+      </button>
+    </main>
   );
 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -16,6 +17,9 @@ use crate::problem::Failure;
 
 /// Lines of a command that wait for a slow reader.
 const WAITING_LINES: usize = 256;
+
+/// How long a command may take; a disk that hangs must not keep others waiting for ever.
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// How the program reaches what it works on.
 #[derive(Debug)]
@@ -51,18 +55,25 @@ impl Program {
         Self { path, target, places, snapshots, place: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Runs a command to its end, whoever still listens.
-    pub(crate) async fn run(&self, arguments: &[&str], token: &str) -> Result<Said, Failure> {
+    /// Runs a command to its end, whoever still listens. What it makes in `scratch` goes when nobody waits for it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        arguments: &[&str],
+        token: &str,
+        scratch: T,
+    ) -> Result<(Said, T), Failure> {
         let permit = self.permit()?;
         let child = self.command(arguments, token).spawn().map_err(|e| failed(&e))?;
         let waiting = tokio::spawn(async move {
             let _permit = permit;
-            child.wait_with_output().await
+            let output = tokio::time::timeout(LONGEST, child.wait_with_output()).await;
+            (output, scratch)
         });
-        let output = waiting.await.map_err(|_| Failure::internal())?.map_err(|e| failed(&e))?;
+        let (output, scratch) = waiting.await.map_err(|_| Failure::internal())?;
+        let output = output.map_err(|_| late())?.map_err(|e| failed(&e))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
-        Ok(Said { is_go: output.status.success(), out, err })
+        Ok((Said { is_go: output.status.success(), out, err }, scratch))
     }
 
     /// Runs a command whose lines are handed on as they come. It goes on to its end when nobody listens any more, so that it
@@ -81,11 +92,16 @@ impl Program {
         tokio::spawn(async move {
             let _permit = permit;
             let mut lines = BufReader::new(out).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                let _ = sender.send(Ok(Bytes::from(line + "\n"))).await;
-            }
-            if let Err(error) = child.wait().await {
-                tracing::warn!(%error, "failed to wait for a command");
+            let ended = async {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    let _ = sender.send(Ok(Bytes::from(line + "\n"))).await;
+                }
+                child.wait().await
+            };
+            match tokio::time::timeout(LONGEST, ended).await {
+                // 1 is a no-go, which its lines have said.
+                Ok(Ok(status)) if matches!(status.code(), Some(0 | 1)) => {}
+                ended => tracing::error!(?ended, "a command of an operator did not end well"),
             }
         });
         let next = async |mut receiver: mpsc::Receiver<_>| Some((receiver.recv().await?, receiver));
@@ -100,10 +116,18 @@ impl Program {
 
     fn command(&self, arguments: &[&str], token: &str) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(arguments).env("COLLODI_TOKEN", token);
+        command.args(arguments).env_remove("COLLODI_TOKEN").kill_on_drop(true);
+        if !token.is_empty() {
+            command.env("COLLODI_TOKEN", token);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
+}
+
+fn late() -> Failure {
+    let text = "the command did not end in time and was stopped";
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "program", text)
 }
 
 fn failed(error: &std::io::Error) -> Failure {

@@ -130,7 +130,10 @@ fn program(config: &Config, chats: &Path, address: SocketAddr) -> Option<Program
         _ => address,
     };
     let target = format!("http://{reached}{}", config.root());
-    Some(Program::new(std::env::current_exe().ok()?, target, places, snapshots))
+    // The running program, also after a deploy has put another one in its place.
+    let running = PathBuf::from("/proc/self/exe");
+    let path = if running.exists() { running } else { std::env::current_exe().ok()? };
+    Some(Program::new(path, target, places, snapshots))
 }
 
 /// How long conversations wait for somebody.

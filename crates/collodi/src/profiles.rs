@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, ensure};
 use clap::ArgMatches;
 use collodi_profiles::diff::{self, Difference};
+use collodi_profiles::profile::validate::MAX_NOTE;
 use collodi_profiles::profile::yaml;
 use collodi_profiles::{Error, ProfileSlug, Registry};
 use serde_json::{Value, json};
@@ -61,9 +62,6 @@ fn slug(matches: &ArgMatches) -> Result<ProfileSlug> {
     let raw = matches.get_one::<String>("slug").context("give the slug of a profile")?;
     Ok(ProfileSlug::parse(raw)?)
 }
-
-/// Longest note, in bytes (docs/api.md).
-const MAX_NOTE: usize = 500;
 
 fn note(matches: &ArgMatches) -> Result<String> {
     let note = matches.get_one::<String>("note").cloned().unwrap_or_default();

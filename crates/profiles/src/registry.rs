@@ -212,20 +212,26 @@ impl Registry {
     }
 
     /// What a profile would run under after `patch`, or a new one that says this; nothing is written. Its version is 0.
+    /// Takes a while for large ones. A locked profile is tried by whoever may unlock it: what an operator set there would
+    /// otherwise run under rules that an operator did not.
     ///
     /// # Errors
-    /// Registry, broken rules, and what this process cannot run.
+    /// Registry, a locked profile, broken rules, and what this process cannot run.
     pub fn resolve_draft(
         &self,
         registry: &RegistrySlug,
         slug: ProfileSlug,
         patch: ProfilePatch,
+        may_unlock: bool,
     ) -> Result<Arc<EffectiveProfile>, Error> {
         let snapshot = self.snapshot();
         let state = snapshot.registry(registry).ok_or(Error::RegistryNotFound)?;
         let blank = |slug| draft::check(slug, Draft::default(), &self.catalog, Writer::Client);
         let before = state.get(&slug).map(|stored| stored.profile().clone());
         let before = before.unwrap_or_else(|| blank(slug).profile);
+        if before.policy.read_only && !may_unlock {
+            return Err(decide::read_only(&before.slug));
+        }
         let checked = patch::apply(&before, patch, &self.catalog);
         if let Some(problems) = checked.problems() {
             return Err(Error::Validation(problems));

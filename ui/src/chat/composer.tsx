@@ -99,7 +99,15 @@ export function Composer(props: Props) {
         onKeyDown={onKey}
       />
       <div className="composer-row">
-        <ProfilePicker profiles={profiles} value={profile} onPick={onPick} />
+        <ProfilePicker
+          profiles={profiles}
+          value={profile}
+          onPick={(slug) => {
+            onPick(slug);
+            // One goes on to ask; the dialog gives the focus back to its button first.
+            requestAnimationFrame(() => field.current?.focus());
+          }}
+        />
         <span className="composer-hint">{running ? "Esc stops" : "Enter sends, Shift+Enter breaks the line"}</span>
         <button type="submit" className="button primary send" disabled={!stops && !text.trim()}>
           <Icon name={stops ? "stop" : "send"} />

@@ -1,5 +1,6 @@
 // One thing of a thread: a prompt, an answer with who gave it, a group of tool calls, a change, an error.
 
+import { Link } from "@tanstack/react-router";
 import { memo } from "react";
 import type { ProfileListItem } from "../api";
 import { useCopy } from "../copy";
@@ -57,14 +58,16 @@ interface Props {
   group: Group;
   profiles: ProfileListItem[];
   /** What can be done here: on the newest turn, while nothing runs. */
+  /** Set where the inspector can explain its turns. */
+  convId?: string | undefined;
   acts?: { onEdit: () => void; onAgain: () => void } | undefined;
 }
 
 export const Entry = memo(
-  function Entry({ group, profiles, acts }: Props) {
+  function Entry({ group, profiles, acts, convId }: Props) {
     const [entity] = group.entities;
     if (!entity) return null;
-    const shown = shownAs(entity, group, profiles, acts);
+    const shown = shownAs(entity, group, profiles, acts, convId);
     const now = attributionOf(entity);
     return (
       <>
@@ -90,7 +93,13 @@ export const Entry = memo(
     ),
 );
 
-function shownAs(entity: Entity, group: Group, profiles: ProfileListItem[], acts: Props["acts"]) {
+function shownAs(
+  entity: Entity,
+  group: Group,
+  profiles: ProfileListItem[],
+  acts: Props["acts"],
+  convId: string | undefined,
+) {
   const text = textOf(entity);
   if (entity.kind === "tool_call") return <Tools calls={group.entities} results={group.results} />;
   if (entity.kind === "message") {
@@ -131,6 +140,12 @@ function shownAs(entity: Entity, group: Group, profiles: ProfileListItem[], acts
                 </button>
               )}
               {!entity.props.streaming && <CopyText text={text} label="Copy the answer" />}
+              {!entity.props.streaming && convId && group.turnId && (
+                <Link to="/i/$convId" params={{ convId }} search={{ turn: group.turnId }} className="quiet">
+                  <Icon name="inspect" />
+                  Why
+                </Link>
+              )}
             </div>
           </article>
         );

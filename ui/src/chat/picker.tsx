@@ -34,7 +34,8 @@ export function ProfilePicker({ profiles, value, onPick }: Props) {
     dialog.current?.showModal();
   };
   const pick = (profile: ProfileListItem | undefined) => {
-    if (profile) onPick(profile.slug);
+    if (!profile) return;
+    onPick(profile.slug);
     dialog.current?.close();
   };
   const onKey = (event: React.KeyboardEvent) => {

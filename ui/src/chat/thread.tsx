@@ -3,6 +3,7 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Refusal, saidOf } from "../api";
+import { DEBUG_API } from "../facts";
 import { Icon } from "../icons";
 import { Composer } from "./composer";
 import { useEarlier } from "./earlier";
@@ -112,6 +113,7 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
               key={group.key}
               group={group}
               profiles={items}
+              convId={DEBUG_API ? convId : undefined}
               acts={!running && newest && ends.has(group.key) ? acts : undefined}
             />
           ))}

@@ -43,7 +43,7 @@ export function Events({ convId }: { convId: string }) {
           {paused ? "Go on" : "Pause"}
         </button>
       </div>
-      <Steps convId={convId} held={held} />
+      {failure === null && <Steps convId={convId} held={held} />}
       {failure && <p className="hint">{failure}</p>}
       <p className="hint" role="status">
         {found.length} of {held.length} events{paused ? ", paused" : ""}
@@ -87,7 +87,7 @@ function useHeld(convId: string, paused: boolean): { held: Held[]; failure: stri
       } catch (error) {
         if (gone.signal.aborted) return;
         const away = error instanceof Refusal && error.status === 404;
-        setFailure(away ? "It rests: events are held while a conversation is in memory." : saidOf(error));
+        setFailure(away ? "It is not loaded: events appear when it is asked something." : saidOf(error));
       }
       timer = setTimeout(look, EVERY);
     };

@@ -7,7 +7,7 @@ const WORDS: Record<string, string> = {
   pre_inference: "Sent to the model",
   post_inference: "What the model answered",
   post_tools: "After the tools",
-  final: "As it stays",
+  final: "Stored at the end",
 };
 
 export function wordsOf(phase: string): string {

@@ -1,6 +1,7 @@
 // Why did it say that? What the model was sent, what came back, and under what it ran.
 
 import { useQuery } from "@tanstack/react-query";
+import { useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { exact, relative } from "../time";
 import { type Marked, runtimeOf, stepsOf, type Turn, textOf, turnsOf, wordsOf } from "./phases";
@@ -8,7 +9,8 @@ import { type Block, explained, type Runtime, turn, turns } from "./queries";
 
 export function Turns({ convId }: { convId: string }) {
   const found = useQuery(turns(convId));
-  const [chosen, setChosen] = useState<string | null>(null);
+  const { turn: asked } = useSearch({ strict: false }) as { turn?: string };
+  const [chosen, setChosen] = useState<string | null>(asked ?? null);
   const all = turnsOf(found.data ?? []);
   const open = all.find((item) => item.turnId === chosen) ?? all[0];
   if (found.isError) return <p className="hint">The turns cannot be read: {found.error.message}.</p>;

@@ -23,7 +23,8 @@ export function Health() {
       )}
       {what.data && (
         <p className="hint">
-          {what.data.product} {what.data.release} {what.data.revision}, contract {what.data.contract}
+          {[what.data.product, what.data.release, what.data.revision].filter(Boolean).join(" ")}, contract{" "}
+          {what.data.contract}
         </p>
       )}
     </section>

@@ -37,7 +37,7 @@ export function Actions({ slug, isDefault, trying, onTry, onAct, onLeave }: Prop
         <Icon name="chat" />
         Try it
       </button>
-      <Link to="/p/new" search={{ from: slug }} className="quiet">
+      <Link to="/new-profile" search={{ from: slug }} className="quiet">
         <Icon name="copy" />
         Duplicate
       </Link>

@@ -18,7 +18,8 @@ const PAUSE = 300;
 
 export function useCheck(slug: string | null, wanted: string, base: Draft, draft: Draft): Check {
   const [check, setCheck] = useState<Check>({ state: "unchanged" });
-  const same = slug !== null && isSame(base, draft);
+  // Before the first word of a new profile there is nothing to judge.
+  const same = isSame(base, draft) && (slug !== null || wanted === "");
   const text = JSON.stringify(draft);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the draft is looked at as text, so that only a change asks again
   useEffect(() => {
@@ -52,7 +53,10 @@ function refused(error: unknown): Check {
   if (!(error instanceof Refusal)) throw error;
   if (error.problems.length > 0) return { state: "problems", problems: error.problems };
   if (error.code === "invalid_slug" || error.code === "version_conflict") {
-    const message = error.code === "version_conflict" ? "a profile with this slug is there already" : error.message;
+    const message =
+      error.code === "version_conflict"
+        ? "a profile with this slug is there already"
+        : "a slug is made of a-z, 0-9, dots, dashes and underscores, for example weekly-sales";
     return { state: "problems", problems: [{ pointer: "/slug", field: "slug", keyword: error.code, message }] };
   }
   return { state: "unknown", reason: error.message };

@@ -223,7 +223,7 @@ export function Editor({ slug, base: stored, document }: Props) {
         isNew={slug === null}
         canSave={wanted !== ""}
         onReview={() => setReviewing(true)}
-        onDiscard={editing.discard}
+        onDiscard={() => window.confirm("Discard your changes?") && editing.discard()}
       />
       {reviewing && check.state === "valid" && (
         <Review

@@ -42,7 +42,7 @@ export function Field({ label, hint, pointer, changed, own, children }: FieldPro
 export function Complaints({ problems }: { problems: Problem[] }) {
   return problems.map((problem) => (
     <p key={problem.pointer + problem.message} className="complaint">
-      {problem.message}
+      {plainly(problem.message)}
     </p>
   ));
 }
@@ -73,7 +73,7 @@ interface CodeFieldProps extends Omit<TextProps, "rows"> {
 export function CodeField({ language, value, onChange, disabled = false, ...field }: CodeFieldProps) {
   const problems = useProblems(field.pointer);
   const focused = useRef(false);
-  const about = problems.length > 0 ? problems.map(({ message }) => message).join(". ") : (field.hint ?? "");
+  const about = problems.length > 0 ? problems.map(({ message }) => plainly(message)).join(". ") : (field.hint ?? "");
   return (
     <Field {...field} own>
       {(ids) => (
@@ -158,23 +158,32 @@ export function ListField({
   value: string[];
   onChange: (value: string[]) => void;
 }) {
-  const shown = value.join(", ");
   const words = (text: string) =>
     text
       .split(",")
       .map((word) => word.trim())
       .filter(Boolean);
+  // What is typed stays as it is typed, a comma at its end included; what comes from elsewhere takes its place.
+  const [text, setText] = useState(() => value.join(", "));
+  const shown = isSame(words(text), value) ? text : value.join(", ");
   return (
     <Field {...field}>
       {(ids) => (
         <input
-          key={shown}
           type="text"
-          defaultValue={shown}
-          onBlur={(event) => onChange(words(event.target.value))}
+          value={shown}
+          onChange={(event) => {
+            setText(event.target.value);
+            onChange(words(event.target.value));
+          }}
           {...ids}
         />
       )}
     </Field>
   );
+}
+
+/** The server's words without where they were found, which is where they stand. */
+function plainly(message: string): string {
+  return message.replace(/^.*? validation failed: (\/\S*: )?/, "").replace(/^coerce .*? from source \S+: /, "");
 }

@@ -1,7 +1,7 @@
 // What a profile was: a log, any two versions compared, and one step back.
 
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { exact, relative } from "../time";
 import { Diff } from "./diff";
 import type { Document } from "./draft";
@@ -18,13 +18,18 @@ export function HistorySection({ slug, version, dirty, onRestored }: Props) {
   const changes = useQuery(history(slug));
   const [pair, setPair] = useState<{ from: number; to: number } | null>(null);
   const [failure, setFailure] = useState<string | null>(null);
+  const restoring = useRef(false);
   const goBack = async (to: number) => {
+    if (restoring.current) return;
+    restoring.current = true;
     setFailure(null);
     try {
       await onRestored(await restore(slug, to, version));
       setPair(null);
     } catch (error) {
       setFailure(error instanceof Error ? error.message : String(error));
+    } finally {
+      restoring.current = false;
     }
   };
   return (
@@ -84,9 +89,16 @@ function Pair(props: {
   onClose: () => void;
 }) {
   const { from, to } = props.pair;
+  const [element, shown] = useState<HTMLElement | null>(null);
   const changes = useQuery(compared(props.slug, from, to));
+  const seen = changes.data;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: once more when its text is there
+  useEffect(() => {
+    element?.scrollIntoView({ block: "nearest" });
+  }, [element, seen, from, to]);
   return (
-    <div className="pair">
+    // It opens below a long list: there it is.
+    <div className="pair" ref={shown}>
       <h3>
         From v{from} to v{to}
       </h3>

@@ -63,9 +63,12 @@ function ProfileList({ alone = false }: { alone?: boolean }) {
   const has = (text: string | undefined) => text?.toLowerCase().includes(words);
   const all = list.data ?? [];
   const tags = [...new Set(all.flatMap((p) => p.tags ?? []))].sort();
+  // A tag that nobody has any more filters nothing.
+  const wanted = tags.includes(tag) ? tag : "";
   const found = all.filter(
     (p) =>
-      (!words || has(p.slug) || has(p.display_name) || has(p.description)) && (!tag || (p.tags ?? []).includes(tag)),
+      (!words || has(p.slug) || has(p.display_name) || has(p.description) || p.tags?.some(has)) &&
+      (!wanted || (p.tags ?? []).includes(wanted)),
   );
   return (
     <aside className="list" data-open={alone} aria-label="Profiles">
@@ -80,7 +83,7 @@ function ProfileList({ alone = false }: { alone?: boolean }) {
             onChange={(event) => setSearch(event.target.value)}
           />
         </label>
-        <Link to="/p/new" className="button">
+        <Link to="/new-profile" className="button">
           <Icon name="plus" />
           New
         </Link>
@@ -88,7 +91,7 @@ function ProfileList({ alone = false }: { alone?: boolean }) {
       {tags.length > 0 && (
         <label className="list-filter">
           Tag
-          <select value={tag} onChange={(event) => setTag(event.target.value)}>
+          <select value={wanted} onChange={(event) => setTag(event.target.value)}>
             <option value="">All</option>
             {tags.map((name) => (
               <option key={name} value={name}>

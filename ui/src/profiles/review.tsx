@@ -25,23 +25,31 @@ export function Review(props: {
     <dialog ref={open} className="review" aria-label="Review" onClose={props.onClose}>
       <h2>{props.isNew ? `Create “${props.slug}”` : `Save “${props.slug}”`}</h2>
       {!props.isNew && <Diff changes={props.changes} />}
-      <label className="field">
-        Why (for the history)
-        <input type="text" maxLength={200} value={note} onChange={(event) => setNote(event.target.value)} />
-      </label>
-      {props.failure && (
-        <p className="problem" role="alert">
-          {props.failure}
-        </p>
-      )}
-      <div className="sure-row">
-        <button type="button" className="button" onClick={props.onClose}>
-          Back
-        </button>
-        <button type="button" className="button primary" disabled={saving} onClick={() => void save()}>
-          {props.isNew ? "Create" : "Save"}
-        </button>
-      </div>
+      <form
+        className="why"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (!saving) void save();
+        }}
+      >
+        <label className="field">
+          Why (for the history)
+          <input type="text" maxLength={200} value={note} onChange={(event) => setNote(event.target.value)} />
+        </label>
+        {props.failure && (
+          <p className="problem" role="alert">
+            {props.failure}
+          </p>
+        )}
+        <div className="sure-row">
+          <button type="button" className="button" onClick={props.onClose}>
+            Back
+          </button>
+          <button type="submit" className="button primary" disabled={saving}>
+            {props.isNew ? "Create" : "Save"}
+          </button>
+        </div>
+      </form>
     </dialog>
   );
 }

@@ -13,8 +13,11 @@ export function StandBar(props: {
   onDiscard: () => void;
 }) {
   const { check, broken, failure } = props;
-  const first = () =>
-    document.querySelector<HTMLElement>(".editor [aria-invalid='true'], .editor [data-invalid='true']")?.focus();
+  const first = () => {
+    const field = document.querySelector<HTMLElement>(".editor [aria-invalid='true'], .editor [data-invalid='true']");
+    field?.focus({ preventScroll: true });
+    field?.scrollIntoView({ block: "center" });
+  };
   return (
     <footer className="stand-bar">
       {failure && (
@@ -43,7 +46,7 @@ export function StandBar(props: {
           disabled={check.state !== "valid" || broken || !props.canSave}
           onClick={props.onReview}
         >
-          {props.isNew ? "Create" : "Review"}
+          {props.isNew ? "Create" : "Review and save"}
         </button>
       </div>
     </footer>

@@ -90,6 +90,8 @@ function Talk({ slug, draft, convId, begun, onBegin }: TalkProps) {
   const [text, setText] = useState("");
   const [problem, setProblem] = useState<string | null>(null);
   const follow = useFollow(conversation);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another draft may be valid
+  useEffect(() => setProblem(null), [draft]);
   const wasBegun = useRef(false);
   wasBegun.current ||= begun;
   useEffect(() => {

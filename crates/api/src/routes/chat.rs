@@ -25,7 +25,7 @@ use crate::problem::Failure;
 /// Longest prompt, in bytes (decision 40).
 pub const MAX_PROMPT: usize = 1024 * 1024;
 /// Largest body: a prompt with every character escaped, and room for the rest.
-pub(super) const MAX_CHAT_BODY: usize = 8 * 1024 * 1024;
+const MAX_CHAT_BODY: usize = 8 * 1024 * 1024;
 /// Longest id or key that a client chooses, in bytes.
 pub(crate) const MAX_ID: usize = 256;
 

@@ -1,6 +1,7 @@
 //! `/api/ops/...`: what only operators see of a server, for the escalation packet and the page.
 
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -35,7 +36,7 @@ pub(crate) fn samples(app: &App, parts: &Parts) -> Result<Response, Failure> {
 pub(crate) fn check(app: &App, parts: &Parts) -> Result<Response, Failure> {
     let program = program(app, &parts.method)?;
     let arguments = ["ops", "check", "--target", &program.target, "--output", "jsonl"];
-    let lines = program.stream(&arguments, &token(parts))?;
+    let lines = program.stream(&arguments, &token(app, parts))?;
     let mut response = Response::new(Body::from_stream(lines));
     response.headers_mut().insert(CONTENT_TYPE, NDJSON);
     Ok(response)
@@ -56,16 +57,14 @@ pub(crate) async fn packet(app: &App, parts: &Parts, body: Body) -> Result<Respo
     let slug = ProfileSlug::parse(&slug).map_err(|_| Error::InvalidSlug(slug.clone()))?;
     let query = Query::of(parts)?;
     let registry = query.registry(body.registry.as_deref(), app.registry.default_registry())?;
-    let file = std::env::temp_dir().join(format!("{}.tar.gz", app.conversations.new_id()));
-    let path = file.to_string_lossy();
-    let of = ["--profile", slug.as_str(), "--registry", registry.as_str(), "--to", &*path];
+    let name = format!("{}.tar.gz", app.conversations.new_id());
+    let scratch = Scratch(std::env::temp_dir().join(name));
+    let path = scratch.0.to_string_lossy().into_owned();
+    let of = ["--profile", slug.as_str(), "--registry", registry.as_str(), "--to", &path];
     let how = ["ops", "packet", "--target", &program.target, "--no-check"];
-    let said = program.run(&[&how[..], &of].concat(), &token(parts)).await?;
-    let read = tokio::task::spawn_blocking(move || {
-        let bytes = std::fs::read(&file);
-        let _ = std::fs::remove_file(&file);
-        bytes
-    });
+    let arguments = [&how[..], &of].concat();
+    let (said, scratch) = program.run(&arguments, &token(app, parts), scratch).await?;
+    let read = tokio::task::spawn_blocking(move || std::fs::read(&scratch.0));
     // That something is missing stands in the packet itself.
     let Ok(bytes) = read.await.map_err(|_| Failure::internal())? else {
         return Err(refused(&said.err));
@@ -93,7 +92,12 @@ pub(crate) async fn snapshots(app: &App, parts: &Parts) -> Result<Response, Fail
     }
     let folder = program.snapshots.clone();
     let made = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&folder).map_err(|e| format!("make {}: {e}", folder.display()))
+        let mut private = std::fs::DirBuilder::new();
+        private
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|e| format!("make {}: {e}", folder.display()))
     });
     made.await.map_err(|_| Failure::internal())?.map_err(|text| refused(&text))?;
     let mut names = Vec::new();
@@ -104,7 +108,7 @@ pub(crate) async fn snapshots(app: &App, parts: &Parts) -> Result<Response, Fail
         let to = to.to_string_lossy();
         let mut arguments = vec!["ops", "snapshot", "--to", &*to, "--output", "json"];
         arguments.extend(place.iter().map(String::as_str));
-        let said = program.run(&arguments, &token(parts)).await?;
+        let (said, ()) = program.run(&arguments, &token(app, parts), ()).await?;
         if !said.is_go {
             let report: Value = serde_json::from_str(&said.out).unwrap_or_default();
             return Err(refused(report["findings"][0]["evidence"].as_str().unwrap_or(&said.err)));
@@ -121,6 +125,9 @@ fn list(folder: &Path) -> Vec<Value> {
         .filter_map(|entry| {
             let text = std::fs::read_to_string(entry.path().join("manifest.json")).ok()?;
             let mut manifest: Value = serde_json::from_str(&text).ok()?;
+            // Whatever else lies there under that name is no snapshot.
+            manifest.get("databases")?.as_array()?;
+            manifest.get("taken_at_ms")?.as_i64()?;
             manifest["name"] = entry.file_name().to_string_lossy().into();
             Some(manifest)
         })
@@ -139,8 +146,19 @@ fn program<'a>(app: &'a App, method: &Method) -> Result<&'a Program, Failure> {
         .ok_or_else(|| refused("this server is part of another program"))
 }
 
-fn token(parts: &Parts) -> String {
-    presented_token(&parts.headers).unwrap_or_default().into_owned()
+/// What lets the command in where this request was let in.
+fn token(app: &App, parts: &Parts) -> String {
+    let given = presented_token(&parts.headers).filter(|_| app.access.is_authenticated());
+    given.unwrap_or_default().into_owned()
+}
+
+/// A file that goes with the last one who knows of it.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 fn refused(text: &str) -> Failure {

@@ -6,12 +6,16 @@ use axum::response::Response;
 use collodi_profiles::{Error, ProfileSlug};
 use serde::Deserialize;
 
-use super::chat::{Handed, MAX_CHAT_BODY, hand_in};
+use super::chat::{Handed, hand_in};
 use super::profiles::PatchBody;
 use crate::App;
+use crate::access::Role;
 use crate::context::Incoming;
 use crate::extract::{self, Query};
 use crate::problem::Failure;
+
+/// Largest body: a document and a prompt.
+const MAX_TRY_BODY: usize = 2 * 1024 * 1024;
 
 #[derive(Deserialize)]
 struct TryBody {
@@ -29,12 +33,15 @@ pub(super) async fn submit(
     body: Body,
     slug: ProfileSlug,
 ) -> Result<Response, Failure> {
-    let bytes = extract::read_body(&incoming.parts.headers, body, MAX_CHAT_BODY).await?;
+    let bytes = extract::read_body(&incoming.parts.headers, body, MAX_TRY_BODY).await?;
     let body: TryBody = extract::parse(&bytes)?;
     let query = Query::of(&incoming.parts)?;
     let profile = body.profile.ok_or_else(|| Error::invalid("profile", "is required"))?;
     let registry = query.registry(profile.registry(), app.registry.default_registry())?;
-    let runtime = app.registry.resolve_draft(&registry, slug, profile.into())?;
+    let may_unlock = incoming.principal.role == Role::Operator;
+    let service = app.registry.clone();
+    let resolve = move || service.resolve_draft(&registry, slug, profile.into(), may_unlock);
+    let runtime = tokio::task::spawn_blocking(resolve).await.map_err(|_| Failure::internal())??;
     let handed = Handed {
         text: body.prompt.unwrap_or_default(),
         conv_id: body.conv_id,

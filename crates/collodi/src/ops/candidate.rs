@@ -40,6 +40,8 @@ pub(crate) const PREVIOUS: Check = Check {
 /// A binary that runs on a copy.
 struct Candidate {
     child: Child,
+    /// Until it was stopped; what the shell started may go on when that has ended.
+    group: Option<Group>,
     address: String,
     said: std::path::PathBuf,
 }
@@ -64,7 +66,8 @@ impl Candidate {
             .process_group(0)
             .spawn()
             .with_context(|| format!("start {filled}"))?;
-        Ok(Self { child, address, said })
+        let group = child.id().and_then(Group::of);
+        Ok(Self { child, group, address, said })
     }
 
     /// Waits until it answers anything.
@@ -93,7 +96,7 @@ impl Candidate {
     }
 
     async fn stop(&mut self) {
-        if let Some(group) = self.child.id().and_then(Group::of) {
+        if let Some(group) = self.group.take() {
             let _ = tokio::join!(group.end(), self.child.wait());
         }
     }
@@ -101,8 +104,7 @@ impl Candidate {
 
 impl Drop for Candidate {
     fn drop(&mut self) {
-        // Only one that was not stopped still has a number.
-        if let Some(group) = self.child.id().and_then(Group::of) {
+        if let Some(group) = self.group.take() {
             group.signal(Signal::KILL);
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +61,9 @@ pub(crate) async fn run(
         && let Some(group) = child.id().and_then(Group::of)
     {
         // The shell itself may be gone at once, and what it started goes on.
-        tokio::join!(group.end(), child.wait()).1.ok();
+        // One of another user cannot be stopped by us: then nobody waits for it.
+        let ended = async { tokio::join!(group.end(), child.wait()) };
+        let _ = tokio::time::timeout(STOP * 2, ended).await;
     }
     let said = std::fs::read(output.path()).unwrap_or_default();
     let said = String::from_utf8_lossy(&said).into_owned();
@@ -96,7 +99,8 @@ impl Group {
     pub(crate) async fn end(self) {
         self.signal(Signal::TERM);
         let begun = tokio::time::Instant::now();
-        while test_kill_process_group(self.0).is_ok() {
+        // What may not be signalled is still there.
+        while test_kill_process_group(self.0) != Err(Errno::SRCH) {
             if begun.elapsed() > STOP {
                 self.signal(Signal::KILL);
                 return;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use serde_json::Value;
 
@@ -213,10 +214,11 @@ fn reserved(
 
 /// The same middleware more than once needs ids, or its configurations could not be told apart (decision 9).
 fn check_repeats(uses: &[MiddlewareUse], problems: &mut Vec<Problem>) {
+    let mut seen = HashSet::new();
     for (index, middleware) in uses.iter().enumerate() {
-        let repeated =
-            || uses[..index].iter().any(|u| u.name == middleware.name && u.id.is_empty());
-        if !middleware.name.is_empty() && middleware.id.is_empty() && repeated() {
+        // Thousands may be sent before anybody counts them.
+        let repeated = middleware.id.is_empty() && !seen.insert(middleware.name.as_str());
+        if !middleware.name.is_empty() && repeated {
             problems.push(
                 Problem::new(
                     format!("runtime.middlewares[{index}].id"),

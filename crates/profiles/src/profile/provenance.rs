@@ -7,6 +7,7 @@ use super::Profile;
 use super::resolve::{Context, DEFAULT_PROMPT, Refusal, layered};
 use crate::catalog::Catalog;
 use crate::schema::resolve::resolve;
+use crate::settings::{Settings, redact};
 
 /// One field and how it came to its value.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -71,8 +72,13 @@ pub fn provenance(
             Origin::new(format!("{place} {}", path.path), steps.collect())
         }));
     }
-    let operator = context.settings.summary();
-    let patched = context.settings.patched(&profile.runtime.step_settings_patch).summary();
+    let shown = |settings: &Settings| {
+        let mut summary = settings.summary();
+        redact(&mut summary); // the operator's addresses may hold a password
+        summary
+    };
+    let operator = shown(context.settings);
+    let patched = shown(&context.settings.patched(&profile.runtime.step_settings_patch));
     let named: Vec<&String> = profile
         .runtime
         .step_settings_patch
@@ -98,7 +104,6 @@ mod tests {
     use crate::ids::{ProfileSlug, RegistrySlug};
     use crate::profile::draft::{self, Draft};
     use crate::profile::middlewares::Writer;
-    use crate::settings::Settings;
 
     #[test]
     fn c10_13_every_field_says_who_gave_it_its_value() {
@@ -113,6 +118,7 @@ mod tests {
         let checked = draft::check(slug, draft, &catalog, Writer::Client);
         assert_eq!(checked.problems(), None);
         let mut settings = Settings::default();
+        settings.set("openai-base-url", &json!("https://u:pass@h.example/v1")).unwrap();
         settings.set("ai-engine", &json!("small")).unwrap();
         settings.set("ai-temperature", &json!(0.5)).unwrap();
         let registry = RegistrySlug::parse("default").unwrap();
@@ -133,5 +139,6 @@ mod tests {
         assert_eq!(mode.last().unwrap(), "profile: \"quick\"");
         assert_eq!(of("settings ai-engine"), ["operator: \"small\"", "profile: \"large\""]);
         assert_eq!(of("settings ai-temperature"), ["operator: 0.5"]);
+        assert_eq!(of("settings openai-base-url"), ["operator: \"https://h.example/v1\""]);
     }
 }

@@ -55,7 +55,10 @@ pub(super) fn without_credentials(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    let (_, host) = authority.rsplit_once('@')?;
+    let (user, host) = authority.rsplit_once('@')?;
+    if user.contains(char::is_whitespace) {
+        return None; // a sentence
+    }
     Some(format!("{scheme}://{host}{path}"))
 }
 
