@@ -1,6 +1,7 @@
 // The frame around every page: the rail, and where the work is.
 
 import { Link, Outlet, useLocation } from "@tanstack/react-router";
+import { saidOf } from "./api";
 import { DEBUG_API } from "./facts";
 import { Icon } from "./icons";
 
@@ -39,11 +40,11 @@ export function Shell() {
 }
 
 /** What stands in the place of a page that could not be drawn. */
-export function Broken({ error }: { error: Error }) {
+export function Broken({ error }: { error: unknown }) {
   return (
     <main className="thread placeholder" id="work">
       <p className="problem" role="alert">
-        This page could not be drawn: {error.message}
+        This page could not be drawn: {saidOf(error)}
       </p>
       <button type="button" className="button" onClick={() => location.reload()}>
         Load it again
