@@ -9,7 +9,7 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn guarded() -> (Server, tempfile::TempDir) {
+fn guarded(pace_ms: u64) -> (Server, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens.txt");
     let line = |name: &str, role: &str, token: &str| {
@@ -26,7 +26,7 @@ fn guarded() -> (Server, tempfile::TempDir) {
         "--auth-tokens",
         tokens.to_str().unwrap(),
         "--demo-pace-ms",
-        "1",
+        &pace_ms.to_string(),
     ]);
     (server, folder)
 }
@@ -47,7 +47,7 @@ async fn asked(
 
 #[tokio::test]
 async fn the_checks_run_from_the_page_under_the_token_of_whoever_asks() {
-    let (server, _folder) = guarded();
+    let (server, _folder) = guarded(1);
     let (status, text) = asked(&server, "o-token", "POST", "/api/ops/check", "").await;
     assert_eq!(status, 200, "{text}");
     let told = lines(&text);
@@ -84,7 +84,7 @@ async fn the_checks_run_from_the_page_under_the_token_of_whoever_asks() {
 
 #[tokio::test]
 async fn snapshots_and_packets_are_taken_from_the_page() {
-    let (server, folder) = guarded();
+    let (server, folder) = guarded(1);
     assert_eq!(asked(&server, "o-token", "GET", "/api/ops/snapshots", "").await.1.trim(), "[]");
     let (status, text) = asked(&server, "o-token", "POST", "/api/ops/snapshots", "").await;
     assert_eq!(status, 201, "{text}");
@@ -119,7 +119,7 @@ async fn snapshots_and_packets_are_taken_from_the_page() {
 
 #[tokio::test]
 async fn one_command_runs_at_a_time_and_ends_also_when_nobody_listens() {
-    let (server, _folder) = guarded();
+    let (server, _folder) = guarded(1);
     let client = client();
     let url = format!("http://{}/x/api/ops/check", server.address);
     let ask = || client.post(&url).bearer_auth("o-token").send();
@@ -143,6 +143,49 @@ async fn one_command_runs_at_a_time_and_ends_also_when_nobody_listens() {
     }
     let (_, list) = asked(&server, "o-token", "GET", "/api/chat/profiles", "").await;
     assert!(!list.contains("ops-check"), "what it made is gone: {list}");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_first_lets_its_checks_take_away_what_they_made() {
+    // At that pace the prompts of the checks take seconds.
+    let (mut server, folder) = guarded(200);
+    let url = format!("http://{}/x/api/ops/check", server.address);
+    let mut answer = client().post(&url).bearer_auth("o-token").send().await.unwrap();
+    let mut told = String::new();
+    while !told.contains("write.profile") {
+        told += std::str::from_utf8(&answer.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    let (_, list) = asked(&server, "o-token", "GET", "/api/chat/profiles", "").await;
+    assert!(list.contains("ops-check-"), "{list}");
+    server.terminate();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        told += std::str::from_utf8(&chunk).unwrap();
+    }
+    assert!(told.contains("interrupted"), "{told}");
+    assert_eq!(server.wait().await, Some(0));
+    let data = folder.path().join("data");
+    std::fs::rename(server.folder.path().join("data"), &data).unwrap();
+    let left = collodi(&["profiles", "list", "--data-dir", data.to_str().unwrap()]);
+    assert!(left.out.contains("agent") && !left.out.contains("ops-check"), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_registry_elsewhere_is_a_second_part_of_the_same_snapshot() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let database = elsewhere.path().join("p.db");
+    let server = Server::start(&["--profile-registry-db", database.to_str().unwrap()]);
+    let answer = server.request("POST", "/api/ops/snapshots", "", "").await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let made = answer.json();
+    let names: Vec<&str> =
+        made["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let [chats, registry] = names[..] else { panic!("{names:?}") };
+    assert_eq!(registry, format!("{chats}-registry"));
+    std::fs::rename(&database, elsewhere.path().join("away.db")).unwrap();
+    let answer = server.request("POST", "/api/ops/snapshots", "", "").await;
+    assert_eq!(answer.status, 500, "{}", answer.body);
+    let (reason, taken) = answer.body.rsplit_once("; ").unwrap();
+    assert!(taken.contains("was taken") && !reason.is_empty(), "{}", answer.body);
 }
 
 /// One that gives up.

@@ -40,6 +40,14 @@ pub async fn serve(
     tokio::spawn(samples::run(app.clone()));
     let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let stop = async {
+        stop.await;
+        app.draining.store(true, Ordering::Relaxed);
+        // What an operator had started asks this server to take away what it made.
+        if let Some(program) = &app.operations.program {
+            program.close().await;
+        }
+    };
     tokio::pin!(stop);
     loop {
         let accepted = async {
@@ -65,7 +73,6 @@ pub async fn serve(
         }
     }
     drop(listener);
-    app.draining.store(true, Ordering::Relaxed);
     tracing::info!(seconds = patience.as_secs(), "stopping: running answers may finish");
     let started = Instant::now();
     drain.cancel();

@@ -62,12 +62,12 @@ pub(crate) async fn packet(app: &App, parts: &Parts, body: Body) -> Result<Respo
     let path = scratch.0.to_string_lossy().into_owned();
     let of = ["--profile", slug.as_str(), "--registry", registry.as_str(), "--to", &path];
     let how = ["ops", "packet", "--target", &program.target, "--no-check"];
-    let arguments = [&how[..], &of].concat();
-    let (said, scratch) = program.run(&arguments, &token(app, parts), scratch).await?;
+    let command = [&how[..], &of].concat();
+    let (said, scratch) = program.run(&[command], &token(app, parts), scratch).await?;
     let read = tokio::task::spawn_blocking(move || std::fs::read(&scratch.0));
     // That something is missing stands in the packet itself.
     let Ok(bytes) = read.await.map_err(|_| Failure::internal())? else {
-        return Err(refused(&said.err));
+        return Err(failed(&said[0].err));
     };
     let mut response = json(StatusCode::OK, bytes);
     let name = format!("attachment; filename=\"collodi-packet-{slug}.tar.gz\"");
@@ -99,21 +99,24 @@ pub(crate) async fn snapshots(app: &App, parts: &Parts) -> Result<Response, Fail
             .create(&folder)
             .map_err(|e| format!("make {}: {e}", folder.display()))
     });
-    made.await.map_err(|_| Failure::internal())?.map_err(|text| refused(&text))?;
-    let mut names = Vec::new();
-    for (at, place) in program.places.iter().enumerate() {
-        let part = if at == 0 { "" } else { "-registry" };
-        let name = format!("snapshot-{}{part}", app.conversations.now_ms());
-        let to = program.snapshots.join(&name);
-        let to = to.to_string_lossy();
-        let mut arguments = vec!["ops", "snapshot", "--to", &*to, "--output", "json"];
-        arguments.extend(place.iter().map(String::as_str));
-        let (said, ()) = program.run(&arguments, &token(app, parts), ()).await?;
-        if !said.is_go {
-            let report: Value = serde_json::from_str(&said.out).unwrap_or_default();
-            return Err(refused(report["findings"][0]["evidence"].as_str().unwrap_or(&said.err)));
-        }
-        names.push(name);
+    made.await.map_err(|_| Failure::internal())?.map_err(|text| failed(&text))?;
+    let name = format!("snapshot-{}", app.conversations.now_ms());
+    let names = [name.clone(), format!("{name}-registry")];
+    let paths = names.each_ref().map(|name| program.snapshots.join(name).display().to_string());
+    let mut commands = Vec::new();
+    for (place, to) in program.places.iter().zip(&paths) {
+        let how = ["ops", "snapshot", "--output", "json", "--to", to];
+        commands.push(how.into_iter().chain(place.iter().map(String::as_str)).collect());
+    }
+    let (said, ()) = program.run(&commands, &token(app, parts), ()).await?;
+    let names = &names[..said.len()];
+    if let Some((last, taken)) = said.split_last().filter(|(last, _)| !last.is_go) {
+        let report: Value = serde_json::from_str(&last.out).unwrap_or_default();
+        let text = report["findings"][0]["evidence"].as_str().unwrap_or(&last.err);
+        return Err(match &names[..taken.len()] {
+            [] => failed(text),
+            taken => failed(&format!("{text}; {} was taken", taken.join(", "))),
+        });
     }
     Ok(json_value(StatusCode::CREATED, &json!({ "names": names })))
 }
@@ -161,8 +164,14 @@ impl Drop for Scratch {
     }
 }
 
+/// What this server is not set up for.
 fn refused(text: &str) -> Failure {
     Failure::new(StatusCode::CONFLICT, "refused", text.to_owned())
+}
+
+/// What a command could not do.
+fn failed(text: &str) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "program", text.to_owned())
 }
 
 /// The configuration with the origin of every value, keys masked.

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_secs(1);
 /// Without a terminal a line is enough for so many seconds.
 const QUIET: u64 = 10;
+/// Signals within this time of the first mean the same.
+const SAME: Duration = Duration::from_secs(1);
 
 /// What a command shares with whoever started it. The default is nobody.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +26,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Listens to signals, the second of which ends the program at once, and tells on standard error what takes longer
+    /// Listens to signals, of which one that comes later than a second after the first ends the program at once, and tells on standard error what takes longer
     /// than a second.
     ///
     /// # Errors
@@ -56,15 +58,21 @@ impl Session {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::spawn(async move {
-            loop {
+            let mut signalled = async || {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
-                if self.cancel.is_cancelled() {
+            };
+            signalled().await;
+            self.cancel.cancel();
+            let first = Instant::now();
+            loop {
+                signalled().await;
+                // A supervisor signals the whole group, and whoever started us passes on what it was told.
+                if first.elapsed() > SAME {
                     at_once();
                 }
-                self.cancel.cancel();
             }
         });
         Ok(())
