@@ -160,7 +160,8 @@ async fn f22_a_hundred_conversations_with_endless_queries_end_in_time_and_hold_u
     .await;
     let meanwhile = turn(&server, "meanwhile").await;
     // They run a few at a time, in the order in which the provider happened to ask for them.
-    let state = async |name: &&str| server.post("/chat", &body(name)).await.json()["status"].clone();
+    let state =
+        async |name: &&str| server.post("/chat", &body(name)).await.json()["status"].clone();
     let states = join_all(names.iter().map(state)).await;
     let running = states.iter().filter(|state| **state == "started").count();
     assert!(running > 50, "{running} of the hundred beside a turn that took {meanwhile:?}");

@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Seconds until the first word of an answer.
+/// Seconds until the first word of an answer, or of the thinking before it, which is what somebody waits for.
 const FIRST_WORD: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
 /// Counters of one process.
@@ -58,7 +58,7 @@ impl Counts {
         show("turns_started", "Turns that began", &self.turns_started);
         show("chat_write_failures", "Writes of conversations that failed", &self.write_failures);
         registry.register("turns_ended", "Turns that ended", self.turns_ended.clone());
-        let help = "Time from a turn's start to the first word of its answer";
+        let help = "Time from a turn's start to the first word of its answer or its thinking";
         registry.register_with_unit("first_word", help, Unit::Seconds, self.first_words.clone());
     }
 

@@ -108,12 +108,14 @@ impl Redactor {
     }
 }
 
-/// What a secret name stands for, whatever it is; flags, counts and schemas of secrets are none.
+/// What a secret name stands for, whatever it is: flags, small counts and schemas of secrets are none.
 fn mask(value: &mut Value) {
     match value {
         Value::String(text) if !text.is_empty() => MASK.clone_into(text),
+        Value::Number(number) if number.to_string().len() >= SHORTEST => *value = MASK.into(),
         Value::Array(items) => items.iter_mut().for_each(mask),
-        Value::Object(_) | Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::Object(members) => members.get_mut("value").into_iter().for_each(mask),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -154,11 +156,11 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"(?i)([?&](?:key|api[_-]?key|token|access_token|password)=)[^&\s]+", "$1***"),
         // A header is secret to its end, as `curl -v` writes it, and inside of JSON inside of JSON.
         (
-            r#"(?i)((?:proxy-)?authorization|(?:set-)?cookie)(\\?"?\s*[:=]\s*\\?"?)[^\r\n"\\]+"#,
+            r#"(?i)((?:proxy-)?authorization|(?:set-)?cookie)(\\*"?\s*[:=]\s*\\*"?)[^\r\n"\\]+"#,
             "$1$2***",
         ),
         (
-            r#"(?i)("?[a-z_-]*(?:api[_-]?key|password|secret|[_-]token|\btoken)"?\s*[:=]\s*)("[^"]+"|[^\s",;}]+)"#,
+            r#"(?i)([a-z_-]*(?:api[_-]?key|password|secret|[_-]token|\btoken)\\*"?\s*[:=]\s*)(\\+"[^"]*"|"[^"]+"|[^\s",;}]+)"#,
             "$1***",
         ),
     ];
@@ -201,6 +203,14 @@ mod tests {
                 "said {\\\"authorization\\\":\\\"Token a\\\"}",
                 "said {\\\"authorization\\\":\\\"***\\\"}",
             ),
+            (
+                "said {\\\"api_key\\\":\\\"x y\\\",\\\"b\\\":1}",
+                "said {\\\"api_key\\\":***,\\\"b\\\":1}",
+            ),
+            (
+                "said {\\\\\\\"token\\\\\\\": \\\\\\\"x\\\\\\\"}",
+                "said {\\\\\\\"token\\\\\\\": ***}",
+            ),
             ("DEPLOY_TOKEN=abc X-Auth-Token: def", "DEPLOY_TOKEN=*** X-Auth-Token: ***"),
             ("https://abcdef@host/x", "https://***@host/x"),
             ("sent Bearer abcdef.ghi there", "sent Bearer *** there"),
@@ -223,6 +233,7 @@ mod tests {
             "Authorization": "x", "openai-api-key": "k", "openai-base-url": "http://h/v1", "token": "t",
             "max_tokens": 5, "input_tokens": 7, "deep": {"client_secret": "s", "note": "told Bearer abcdefgh"},
             "password": "", "cookie": ["a=b", "c=d"], "api_key": {"type": "string"},
+            "pin_token": 123_456, "api-secret": {"value": "v", "note": "n"},
             "har": [{"name": "Cookie", "value": "a=b"}, {"name": "Accept", "value": "x"}],
         });
         Redactor::default().json(&mut value);
@@ -233,6 +244,7 @@ mod tests {
                 "Authorization": "***", "openai-api-key": "***", "openai-base-url": "http://h/v1", "token": "***",
                 "max_tokens": 5, "input_tokens": 7, "deep": {"client_secret": "***", "note": "told Bearer ***"},
                 "password": "", "cookie": ["***", "***"], "api_key": {"type": "string"},
+                "pin_token": "***", "api-secret": {"value": "***", "note": "n"},
                 "har": [{"name": "Cookie", "value": "***"}, {"name": "Accept", "value": "x"}],
             })
         );

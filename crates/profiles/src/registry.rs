@@ -244,7 +244,7 @@ impl Registry {
             settings: &self.settings,
         };
         let resolved = effective(&profile, &Overrides::default(), context, &self.catalog);
-        resolved.map(Arc::new).map_err(|refusal| Error::Internal(refusal.to_string()))
+        resolved.map(Arc::new).map_err(|refusal| Error::invalid("runtime", refusal.to_string()))
     }
 
     /// Creates a profile (chapter 20 §5.2).

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use collodi_profiles::json::hex;
@@ -139,7 +140,9 @@ pub fn take(
     if partial.exists() {
         fs::remove_dir_all(&partial).map_err(fail)?;
     }
-    step().and_then(|()| fs::create_dir_all(&partial)).map_err(fail)?;
+    // Profiles and chats are nobody else's to read.
+    let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&partial);
+    step().and_then(|()| make()).map_err(fail)?;
     let taken = fill(sources, &partial, program, now_ms).and_then(|manifest| {
         verify(&partial)?;
         step().and_then(|()| fs::rename(&partial, to)).map_err(fail)?;

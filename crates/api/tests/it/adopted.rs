@@ -107,6 +107,11 @@ async fn what_breaks_newer_rules_is_kept_until_somebody_names_it() {
     assert_eq!(answer.status, 400);
     let chat = app.post("/chat", json!({"prompt": "x"})).await;
     chat.expect_text(500, "start session inference failed");
+    let tried = app.post(&format!("{target}/try"), json!({"prompt": "x", "profile": {}})).await;
+    tried.expect_text(
+        400,
+        "validation error (runtime): resolve middleware retired: unknown middleware \"retired\"",
+    );
 }
 
 #[tokio::test]

@@ -126,8 +126,7 @@ async fn one(target: &Target, options: &Options) -> (Report, Option<Value>) {
         Err(error) => checks::CLEANED_UP.fail(format!("{error:#}")),
     };
     finish(target, &mut finding, begun);
-    super::print::found(&options.session, &finding);
-    report.add(finding);
+    tell(&mut report, finding, &options.session);
     (report, release)
 }
 
@@ -135,6 +134,12 @@ fn finish(target: &Target, finding: &mut Finding, begun: Instant) {
     target.url().clone_into(&mut finding.subject);
     finding.exchanges = target.exchanges();
     finding.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+}
+
+/// Adds a finding to the report, and tells it to whoever listens.
+fn tell(report: &mut Report, finding: Finding, session: &Session) {
+    super::print::found(session, &finding);
+    report.add(finding);
 }
 
 /// One line after the other, with their evidence.
@@ -153,8 +158,7 @@ impl Lines<'_> {
         let mut finding = found.unwrap_or_else(|error| check.error(format!("{error:#}")));
         finish(self.target, &mut finding, begun);
         let holds = matches!(finding.verdict, Verdict::Pass | Verdict::Inconclusive);
-        super::print::found(self.session, &finding);
-        self.report.add(finding);
+        tell(self.report, finding, self.session);
         holds
     }
 
@@ -162,8 +166,7 @@ impl Lines<'_> {
     fn without(&mut self, checks: &[Check], other: Check) {
         for check in checks {
             let finding = needs(*check, other).of(self.target.url());
-            super::print::found(self.session, &finding);
-            self.report.add(finding);
+            tell(self.report, finding, self.session);
         }
     }
 }

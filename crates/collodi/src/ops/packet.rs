@@ -233,7 +233,7 @@ async fn live(
     packet.json("ready.json", target.get("/readyz").await.map(|answer| answer.json()));
     let metrics = target.get("/metrics").await.and_then(ok).map(|answer| answer.text);
     packet.text("metrics.txt", metrics);
-    // Last, so that what was asked just now is in it.
+    // Late, so that what was asked just now is in it.
     let of_profile = format!("/api/ops/logs?limit=10000&registry={of}&slug={slug}");
     packet.lines("logs-of-profile.jsonl", asked(&target, &of_profile).await);
     let kept = asked(&target, "/api/ops/logs?limit=10000").await;

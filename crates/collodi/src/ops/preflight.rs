@@ -149,10 +149,14 @@ pub(crate) async fn rehearse(
 fn copy(plan: &Plan<'_>, of: Check, folder: &Path) -> Result<PathBuf, String> {
     let data = folder.join("registry");
     let goes_back_to = match &plan.snapshot {
-        Some(path) => snapshot::read_manifest(path).ok().map(|manifest| (path.clone(), manifest)),
+        _ if of != PREVIOUS => None,
+        Some(path) => {
+            let manifest = snapshot::read_manifest(path).map_err(|error| error.text)?;
+            Some((path.clone(), manifest))
+        }
         None => plan.backup.as_deref().and_then(newest),
     };
-    if let Some((path, manifest)) = &goes_back_to.filter(|_| of == PREVIOUS) {
+    if let Some((path, manifest)) = &goes_back_to {
         std::fs::create_dir(&data).map_err(|e| e.to_string())?;
         let file = &registry_of(manifest).ok_or("the snapshot has no registry")?.file;
         std::fs::copy(path.join(file), data.join(file)).map_err(|e| e.to_string())?;

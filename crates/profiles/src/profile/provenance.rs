@@ -40,7 +40,8 @@ impl Origin {
     }
 }
 
-/// Every field of what `profile` runs under without overrides of a request. Secrets are left out.
+/// Every field of what `profile` runs under without overrides of a request; of the settings, those that somebody set.
+/// Secrets are left out.
 ///
 /// # Errors
 /// A stored profile that this process cannot run.
@@ -79,20 +80,12 @@ pub fn provenance(
     };
     let operator = shown(context.settings);
     let patched = shown(&context.settings.patched(&profile.runtime.step_settings_patch));
-    let named: Vec<&String> = profile
-        .runtime
-        .step_settings_patch
-        .values()
-        .filter_map(Value::as_object)
-        .flat_map(|fields| fields.keys())
-        .collect();
-    for (name, value) in patched {
-        let mut of: Vec<Said> =
-            operator.get(&name).map(|v| said("operator", v.clone())).into_iter().collect();
-        if named.iter().any(|given| given.trim() == name) {
-            of.push(said("profile", value));
-        }
-        origins.push(Origin::new(format!("settings {name}"), of));
+    let own = shown(&Settings::default().patched(&profile.runtime.step_settings_patch));
+    for name in patched.keys() {
+        let of = [("operator", &operator), ("profile", &own)];
+        let of =
+            of.into_iter().filter_map(|(by, fields)| Some(said(by, fields.get(name)?.clone())));
+        origins.push(Origin::new(format!("settings {name}"), of.collect()));
     }
     Ok(origins)
 }
@@ -113,17 +106,22 @@ mod tests {
             "middlewares": [{"name": "agentmode", "config": {"default_mode": "quick"}}],
             "step_settings_patch": {"ai-chat": {"ai-engine": "large"}},
         });
+        // As adopted profiles may hold them: in another section, of another type.
+        let odd = json!({"embeddings": {"ai-temperature": 1}, "ai-client": {"timeout": "soon"}});
         let draft = Draft { runtime: serde_json::from_value(runtime).unwrap(), ..Draft::default() };
         let slug = ProfileSlug::parse("p").unwrap();
         let checked = draft::check(slug, draft, &catalog, Writer::Client);
         assert_eq!(checked.problems(), None);
+        let mut profile = checked.profile;
+        profile.runtime.step_settings_patch.extend(odd.as_object().unwrap().clone());
         let mut settings = Settings::default();
+        settings.set("timeout", &json!(5)).unwrap();
         settings.set("openai-base-url", &json!("https://u:pass@h.example/v1")).unwrap();
         settings.set("ai-engine", &json!("small")).unwrap();
         settings.set("ai-temperature", &json!(0.5)).unwrap();
         let registry = RegistrySlug::parse("default").unwrap();
         let context = Context { registry: &registry, registry_source: "", settings: &settings };
-        let origins = provenance(&checked.profile, context, &catalog).unwrap();
+        let origins = provenance(&profile, context, &catalog).unwrap();
         let of = |field: &str| {
             let origin = origins.iter().find(|origin| origin.field == field).unwrap();
             let said: Vec<String> =
@@ -139,6 +137,7 @@ mod tests {
         assert_eq!(mode.last().unwrap(), "profile: \"quick\"");
         assert_eq!(of("settings ai-engine"), ["operator: \"small\"", "profile: \"large\""]);
         assert_eq!(of("settings ai-temperature"), ["operator: 0.5"]);
+        assert_eq!(of("settings timeout"), ["operator: 5"]);
         assert_eq!(of("settings openai-base-url"), ["operator: \"https://h.example/v1\""]);
     }
 }

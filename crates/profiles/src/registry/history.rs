@@ -92,7 +92,7 @@ impl Registry {
             let runtime = effective(&profile, &Overrides::default(), context, self.catalog())?;
             Ok((runtime, provenance(&profile, context, self.catalog())?))
         };
-        of().map_err(|refusal: Refusal| Error::Internal(refusal.to_string()))
+        of().map_err(|refusal: Refusal| Error::invalid("runtime", refusal.to_string()))
     }
 
     /// What a patch would change, by field.

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 
 use collodi_profiles::Catalog;
 use rusqlite::Connection;
@@ -308,6 +309,16 @@ fn a_snapshot_is_verified_without_writing_beside_it() {
     let count = companions(&snapshot);
     verify(&snapshot).unwrap();
     assert_eq!((files(&snapshot), companions(&snapshot)), (before, count));
+}
+
+#[test]
+fn f30_a_snapshot_is_nobody_elses_to_read() {
+    let (live, folder, snapshot) = history();
+    let inner = folder.path().join("made/for/it");
+    take(&sources(live.path()), &inner, "test", 1).unwrap();
+    for path in [snapshot.as_path(), &inner] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700, "{path:?}");
+    }
 }
 
 #[test]
