@@ -78,6 +78,10 @@ test("the newest prompt can be asked again and edited with the keyboard alone", 
   await page.keyboard.press("Enter");
   await page.getByText("One and two", { exact: true }).first().waitFor();
   await page.getByRole("button", { name: "Ask again" }).waitFor();
+  const replaced = page.getByRole("log").locator("details").filter({ hasText: "Replaced by what follows: One" });
+  await replaced.locator("summary").click();
+  await replaced.getByRole("article").waitFor();
+  expect(await page.getByRole("log").getByRole("article").count()).toBe(2);
   await page.keyboard.press("Control+k");
   expect(await page.evaluate(() => document.activeElement?.getAttribute("aria-label"))).toBe("Search conversations");
   await stage.close();
@@ -101,6 +105,8 @@ test("a title can be changed, and a conversation goes when that is confirmed", a
   await page.getByRole("button", { name: "Delete" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
   await page.getByRole("link", { name: /A better name/ }).waitFor({ state: "detached" });
+  await page.goBack();
+  await page.getByText("Nothing is stored under this address").waitFor();
   await stage.close();
 });
 

@@ -1,4 +1,5 @@
 import AxeBuilder from "@axe-core/playwright";
+import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Server, Stage } from "./stage";
 
@@ -8,6 +9,12 @@ beforeAll(async () => {
   server = await Server.start(["--demo-pace-ms", "1"]);
 });
 afterAll(() => server.stop());
+
+/** Opens the editor of a profile; what one types before all of it is there could go to what stands in its place. */
+async function edit(page: Page, slug: string): Promise<void> {
+  await page.goto(`${server.url}p/${slug}`);
+  await page.locator(".cm-content").first().waitFor();
+}
 
 test("a profile with a middleware is made, an error is seen at its field, mended, saved, and chatted with", async () => {
   const stage = await Stage.open(server);
@@ -48,7 +55,7 @@ test("a change is reviewed as a difference, saved, and taken back from the histo
   await server.ask("POST", "api/chat/profiles", { slug: "edited", runtime: { system_prompt: "One.\nTwo.\n" } });
   const stage = await Stage.open(server);
   const { page } = stage;
-  await page.goto(`${server.url}p/edited`);
+  await edit(page, "edited");
   await page.getByText("No changes").waitFor();
   await page.getByRole("textbox", { name: "System prompt" }).fill("One.\nThree.\n");
   await page.getByText("1 change, valid").waitFor();
@@ -75,7 +82,7 @@ test("of two who edit at once the later one sees both changes, and chooses where
   });
   const stage = await Stage.open(server);
   const { page } = stage;
-  await page.goto(`${server.url}p/shared`);
+  await edit(page, "shared");
   await page.getByRole("textbox", { name: "System prompt" }).fill("Mine.");
   await page.getByText("1 change, valid").waitFor();
   await server.ask("PATCH", "api/chat/profiles/shared", {
@@ -96,6 +103,34 @@ test("of two who edit at once the later one sees both changes, and chooses where
     runtime: { system_prompt: string };
   };
   expect([stored.description, stored.runtime.system_prompt]).toEqual(["Theirs.", "Mine."]);
+  await stage.close();
+});
+
+test("what others store is seen before one saves, and one that was deleted comes back", async () => {
+  await server.ask("POST", "api/chat/profiles", { slug: "seen", runtime: { system_prompt: "Old." } });
+  const stage = await Stage.open(server);
+  const { page } = stage;
+  await edit(page, "seen");
+  await page.getByText("No changes").waitFor();
+  await server.ask("PATCH", "api/chat/profiles/seen", { display_name: "Theirs" });
+  await page.getByRole("textbox", { name: "Description" }).fill("Mine.");
+  await page.getByText("Version 2 was stored by web-chat meanwhile").waitFor();
+  expect(await page.getByRole("textbox", { name: "Name" }).inputValue()).toBe("Theirs");
+  expect(await page.getByRole("textbox", { name: "Description" }).inputValue()).toBe("Mine.");
+  await page.getByText("1 change, valid").waitFor();
+  await page.getByRole("button", { name: "Review and save" }).click();
+  const dialog = page.getByRole("dialog", { name: "Review" });
+  expect(await dialog.locator(".diff li").count()).toBe(1);
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await page.getByText("No changes").waitFor();
+
+  await page.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await page.getByText(/“seen” was deleted .* by web-chat/).waitFor();
+  await page.getByRole("button", { name: "Restore v3" }).click();
+  await page.getByRole("textbox", { name: "Description" }).waitFor();
+  expect(await page.getByRole("textbox", { name: "Description" }).inputValue()).toBe("Mine.");
+  await page.getByRole("link", { name: /Theirs/ }).waitFor();
   await stage.close();
 });
 
@@ -128,7 +163,7 @@ test("a draft is tried beside the editor, and nothing of it is stored", async ()
   await server.ask("POST", "api/chat/profiles", { slug: "tried", runtime: { system_prompt: "Stored." } });
   const stage = await Stage.open(server);
   const { page } = stage;
-  await page.goto(`${server.url}p/tried`);
+  await edit(page, "tried");
   await page.getByText("No changes").waitFor();
   await page.getByRole("textbox", { name: "System prompt" }).fill("Only written.");
   await page.getByText("1 change, valid").waitFor();

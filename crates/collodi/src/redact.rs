@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::sync::LazyLock;
 
-use collodi_profiles::settings::is_secret;
+use collodi_profiles::settings::redact::is_secret;
 use regex::Regex;
 use serde_json::Value;
 

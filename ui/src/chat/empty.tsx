@@ -10,10 +10,21 @@ function suggestionsOf(profile: ProfileListItem | undefined): string[] {
   return items.filter((item): item is string => typeof item === "string" && item.trim() !== "");
 }
 
-export function Empty({ profile, onAsk }: { profile: ProfileListItem | undefined; onAsk: (text: string) => void }) {
+interface Props {
+  profile: ProfileListItem | undefined;
+  isNew: boolean;
+  onAsk: (text: string) => void;
+}
+
+export function Empty({ profile, isNew, onAsk }: Props) {
   if (!profile) return null;
   return (
     <div className="empty">
+      {!isNew && (
+        <p className="note-bar" role="status">
+          Nothing is stored under this address; it may have been deleted. What you ask here begins it anew.
+        </p>
+      )}
       <h1>{profile.display_name || profile.slug}</h1>
       {profile.description && <p>{profile.description}</p>}
       <div className="suggestions">

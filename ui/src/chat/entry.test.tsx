@@ -4,6 +4,7 @@ import userEvent from "@testing-library/user-event";
 import { afterEach, expect, test, vi } from "vitest";
 import type { ProfileListItem } from "../api";
 import { Entry, groupsOf } from "./entry";
+import { asMarkdown } from "./export";
 import { EMPTY, type Entity } from "./frames";
 
 afterEach(cleanup);
@@ -78,4 +79,24 @@ test("an error says its reason, and can be tried again", async () => {
   expect(screen.getByText("too slow")).toBeTruthy();
   await user.click(screen.getByRole("button", { name: "Retry" }));
   expect(acts.onAgain).toHaveBeenCalledOnce();
+});
+
+test("a turn that was asked again is folded away, and says so in a file", () => {
+  const by = { runtimeKey: "poet", profileVersion: 1 };
+  const asked = conversation(
+    message("user-t1", "user", "One?"),
+    message("a1", "assistant", "Wrong", by),
+    message("user-t2", "user", "Two?", { retryOf: "t1" }),
+    message("a2", "assistant", "Right", by),
+  );
+  const groups = groupsOf(asked);
+  expect(groups.map((group) => group.key)).toEqual(["replaced-t1", "user-t2", "a2"]);
+  const [folded] = groups;
+  if (!folded) throw new Error("no group");
+  render(<Entry group={folded} profiles={[]} />);
+  const summary = screen.getByText("Replaced by what follows: One?");
+  expect(summary.closest("details")?.open).toBe(false);
+  expect(screen.getByText("Wrong")).toBeTruthy();
+  const titles = asMarkdown("T", asked).match(/^## .*$/gm);
+  expect(titles).toEqual(["## You (replaced)", "## poet v1 (replaced)", "## You", "## poet v1"]);
 });

@@ -6,7 +6,16 @@ import type { ProfileListItem } from "../api";
 import { useCopy } from "../copy";
 import { Icon } from "../icons";
 import { duration } from "../time";
-import { type Attribution, attributionOf, type Conversation, type Entity, roleOf, textOf } from "./frames";
+import {
+  type Attribution,
+  attributionOf,
+  type Conversation,
+  type Entity,
+  replacedTurns,
+  roleOf,
+  textOf,
+  turnOf,
+} from "./frames";
 import { Markdown } from "./markdown";
 import { Tools } from "./tools";
 
@@ -20,6 +29,8 @@ export interface Group {
   turnId: string;
   /** Set where the profile is another than before. */
   changedFrom: string | null;
+  /** Of a turn whose place another one took: all that it was, which the model does not see any more. */
+  replaced?: Group[];
 }
 
 const NO_RESULTS: ReadonlyMap<string, Entity> = new Map();
@@ -37,7 +48,7 @@ export function groupsOf(conversation: Conversation): Group[] {
       results.set(String(entity.props.toolCallId), entity);
       continue;
     }
-    if (entity.id.startsWith("user-")) turnId = entity.id.slice("user-".length);
+    turnId = turnOf(entity) ?? turnId;
     const last = groups.at(-1);
     if (entity.kind === "tool_call" && last?.entities[0]?.kind === "tool_call") {
       last.entities.push(entity);
@@ -51,15 +62,40 @@ export function groupsOf(conversation: Conversation): Group[] {
     const own = entity.kind === "tool_call" ? results : NO_RESULTS;
     groups.push({ key: entity.id, entities: [entity], results: own, turnId, changedFrom });
   }
-  return groups;
+  return folded(groups, replacedTurns(conversation));
+}
+
+/** Replaced turns as one group each. */
+function folded(groups: Group[], replaced: ReadonlySet<string>): Group[] {
+  const shown: Group[] = [];
+  for (const group of groups) {
+    const { turnId, entities } = group;
+    const last = shown.at(-1);
+    if (!replaced.has(turnId)) shown.push(group);
+    else if (last?.replaced && last.turnId === turnId) {
+      last.replaced.push(group);
+      last.entities.push(...entities);
+    } else {
+      const key = `replaced-${turnId}`;
+      shown.push({
+        key,
+        entities: [...entities],
+        results: group.results,
+        turnId,
+        changedFrom: null,
+        replaced: [group],
+      });
+    }
+  }
+  return shown;
 }
 
 interface Props {
   group: Group;
   profiles: ProfileListItem[];
-  /** What can be done here: on the newest turn, while nothing runs. */
   /** Set where the inspector can explain its turns. */
   convId?: string | undefined;
+  /** What can be done here: on the newest turn, while nothing runs. */
   acts?: { onEdit: () => void; onAgain: () => void } | undefined;
 }
 
@@ -67,6 +103,7 @@ export const Entry = memo(
   function Entry({ group, profiles, acts, convId }: Props) {
     const [entity] = group.entities;
     if (!entity) return null;
+    if (group.replaced) return <Replaced groups={group.replaced} profiles={profiles} convId={convId} />;
     const shown = shownAs(entity, group, profiles, acts, convId);
     const now = attributionOf(entity);
     return (
@@ -92,6 +129,19 @@ export const Entry = memo(
         entity === now.group.entities[at] && before.group.results.get(entity.id) === now.group.results.get(entity.id),
     ),
 );
+
+function Replaced({ groups, profiles, convId }: { groups: Group[] } & Pick<Props, "profiles" | "convId">) {
+  return (
+    <details className="entry replaced">
+      <summary>Replaced by what follows: {textOf(groups[0]?.entities[0] as Entity)}</summary>
+      <div>
+        {groups.map((group) => (
+          <Entry key={group.key} group={group} profiles={profiles} convId={convId} />
+        ))}
+      </div>
+    </details>
+  );
+}
 
 function shownAs(
   entity: Entity,

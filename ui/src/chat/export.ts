@@ -1,15 +1,19 @@
 // A conversation as a file.
 
-import { attributionOf, type Conversation, roleOf, textOf } from "./frames";
+import { attributionOf, type Conversation, replacedTurns, roleOf, textOf, turnOf } from "./frames";
 
 export function asMarkdown(title: string, conversation: Conversation): string {
   const parts = [`# ${title}`];
+  const replaced = replacedTurns(conversation);
+  let mark = "";
   for (const id of conversation.order) {
     const entity = conversation.entities.get(id);
+    const begun = entity && turnOf(entity);
+    if (begun) mark = replaced.has(begun) ? " (replaced)" : "";
     if (entity?.kind !== "message" || roleOf(entity) === "thinking") continue;
     const { runtimeKey, profileVersion, model } = attributionOf(entity);
     const by = [runtimeKey && `${runtimeKey} v${profileVersion}`, model].filter(Boolean).join(", ");
-    parts.push(roleOf(entity) === "user" ? "## You" : `## ${by || "Assistant"}`, textOf(entity));
+    parts.push(`## ${roleOf(entity) === "user" ? "You" : by || "Assistant"}${mark}`, textOf(entity));
   }
   return `${parts.join("\n\n")}\n`;
 }

@@ -18,6 +18,8 @@ export interface Attribution {
   stopReason?: string;
   durationMs?: string;
   turnId?: string;
+  /** Of a prompt: the turn whose place it took. */
+  retryOf?: string;
   usage?: { inputTokens?: number; outputTokens?: number };
 }
 
@@ -147,6 +149,17 @@ export function roleOf(entity: Entity): string {
 
 export function attributionOf(entity: Entity): Attribution {
   return (entity.props.metadata as Attribution | undefined) ?? {};
+}
+
+/** The turn that a prompt begins; none if it is none. */
+export function turnOf(entity: Entity): string | undefined {
+  return entity.id.startsWith("user-") ? entity.id.slice("user-".length) : undefined;
+}
+
+/** Turns whose place another one took: the model does not see them any more. */
+export function replacedTurns(conversation: Conversation): ReadonlySet<string> {
+  const prompts = [...conversation.entities.values()].filter((entity) => turnOf(entity) !== undefined);
+  return new Set(prompts.flatMap((prompt) => attributionOf(prompt).retryOf ?? []));
 }
 
 /** Whether something of it is still being made. */

@@ -5,6 +5,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { useId, useRef, useState } from "react";
 import { askJson } from "../api";
 import { Icon } from "../icons";
+import { Sure } from "../parts";
 import { asMarkdown, save } from "./export";
 import type { Conversation } from "./frames";
 import { type ConversationItem, remove, rename } from "./queries";
@@ -115,18 +116,9 @@ export function ThreadHead({ convId, conversation, isNew }: Props) {
               Delete
             </button>
           </div>
-          <dialog ref={sure} className="sure" aria-labelledby={`${menuId}-sure`}>
-            <h2 id={`${menuId}-sure`}>Delete “{title}”?</h2>
+          <Sure dialog={sure} question={`Delete “${title}”?`} yes="Delete" onYes={() => void forget()}>
             <p>Its turns and its history go with it. This cannot be undone.</p>
-            <form method="dialog" className="sure-row">
-              <button type="submit" className="button">
-                Keep it
-              </button>
-              <button type="button" className="button danger" onClick={() => void forget()}>
-                Delete
-              </button>
-            </form>
-          </dialog>
+          </Sure>
         </>
       )}
     </header>

@@ -4,6 +4,7 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useDeferredValue, useEffect, useRef, useState } from "react";
 import { Icon } from "../icons";
+import { Search } from "../parts";
 import { dayOf, exact, relative } from "../time";
 import { type ConversationItem, conversations } from "./queries";
 
@@ -35,18 +36,14 @@ export function ConversationList({ current }: { current: string | undefined }) {
       </button>
       <aside className="list" data-open={open} aria-label="Conversations">
         <div className="list-head">
-          <label className="search">
-            <Icon name="search" />
-            <input
-              ref={field}
-              type="search"
-              placeholder="Search titles"
-              aria-label="Search conversations"
-              aria-keyshortcuts="Control+K Meta+K"
-              value={search}
-              onChange={(event) => setSearch(event.target.value)}
-            />
-          </label>
+          <Search
+            label="Search conversations"
+            placeholder="Search titles"
+            keys="Control+K Meta+K"
+            value={search}
+            onChange={setSearch}
+            field={field}
+          />
           <Link to="/" className="button" aria-label="New conversation">
             <Icon name="plus" />
             New

@@ -5,12 +5,13 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Refusal, saidOf } from "../api";
 import { DEBUG_API } from "../facts";
 import { Icon } from "../icons";
+import { ProblemBar } from "../parts";
 import { Composer } from "./composer";
 import { useEarlier } from "./earlier";
 import { Empty } from "./empty";
 import { Entry, groupsOf } from "./entry";
 import { useFollow } from "./follow";
-import { attributionOf, type Conversation, EMPTY, type Entity, isGrowing, roleOf, textOf } from "./frames";
+import { attributionOf, type Conversation, EMPTY, type Entity, isGrowing, roleOf, textOf, turnOf } from "./frames";
 import { ThreadHead } from "./head";
 import { LinkBar } from "./link-bar";
 import { cancel, dequeue, drawn, line, profiles, select, selection, submit } from "./queries";
@@ -31,7 +32,9 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
   const growing = useMemo(() => [...conversation.entities.values()].some(isGrowing), [conversation]);
   const known = useQuery({ ...profiles, refetchInterval: 30_000 });
   const selected = useQuery(selection);
-  const waiting = useQuery({ ...line(convId), enabled: !isNew, refetchInterval: growing ? 2_000 : false });
+  // Nothing waits where nothing was ever asked.
+  const begun = !isNew && conversation.order.length > 0;
+  const waiting = useQuery({ ...line(convId), enabled: begun, refetchInterval: growing ? 2_000 : false });
   const [picked, setPicked] = useState<string | null>(null);
   const [editing, setEditing] = useState<string | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
@@ -124,7 +127,11 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
             </p>
           )}
           {conversation.order.length === 0 && (isNew || live?.ready) && sending === 0 && (
-            <Empty profile={items.find((item) => item.slug === profile)} onAsk={(text) => void send(text)} />
+            <Empty
+              profile={items.find((item) => item.slug === profile)}
+              isNew={isNew}
+              onAsk={(text) => void send(text)}
+            />
           )}
         </div>
         {follow.behind && (
@@ -135,15 +142,7 @@ export function Thread({ convId, live, onFirst, onRetry }: Props) {
         )}
       </div>
       <div className="dock">
-        {problem && (
-          <p className="problem" role="alert">
-            <Icon name="alert" />
-            {problem}
-            <button type="button" className="quiet" onClick={() => setProblem(null)} aria-label="Dismiss">
-              <Icon name="close" />
-            </button>
-          </p>
-        )}
+        {problem && <ProblemBar text={problem} onDismiss={() => setProblem(null)} />}
         {(waiting.data?.items.length ?? 0) > 0 && (
           <ul className="queue" aria-label="Prompts that wait">
             {waiting.data?.items.map((item) => (
@@ -190,10 +189,9 @@ function isEnd(entity: Entity | undefined): boolean {
 
 /** The newest prompt and its turn, which is part of its id. */
 function newestPrompt(conversation: Conversation): { text: string; turnId: string } | null {
-  const prompt = entitiesOf(conversation).findLast(
-    (entity) => entity.id.startsWith("user-") && roleOf(entity) === "user",
-  );
-  return prompt ? { text: textOf(prompt), turnId: prompt.id.slice("user-".length) } : null;
+  const prompt = entitiesOf(conversation).findLast((entity) => turnOf(entity) !== undefined);
+  const turnId = prompt && turnOf(prompt);
+  return turnId ? { text: textOf(prompt), turnId } : null;
 }
 
 function lastProfile(conversation: Conversation): string | undefined {

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "react";
 import { Refusal, saidOf } from "../api";
-import { Icon } from "../icons";
+import { Search } from "../parts";
 import { events, goOn, type Held, stepMode } from "./queries";
 
 /** Between two looks, in milliseconds. */
@@ -23,16 +23,7 @@ export function Events({ convId }: { convId: string }) {
   return (
     <div className="events">
       <div className="filters">
-        <label className="search">
-          <Icon name="search" />
-          <input
-            type="search"
-            placeholder="Filter"
-            aria-label="Filter events"
-            value={words}
-            onChange={(event) => setWords(event.target.value)}
-          />
-        </label>
+        <Search label="Filter events" value={words} onChange={setWords} />
         <select aria-label="Type of event" value={kind} onChange={(event) => setKind(event.target.value)}>
           <option value="">All types</option>
           {kinds.map((name) => (

@@ -5,6 +5,7 @@ import { Link, useParams, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { Refusal } from "../api";
 import { Icon } from "../icons";
+import { Search } from "../parts";
 import { exact, relative } from "../time";
 import { Entities } from "./entities";
 import { Events } from "./events";
@@ -89,16 +90,7 @@ function Conversations({ current }: { current: string | undefined }) {
   return (
     <aside className="list" data-open={current === undefined} aria-label="Conversations">
       <div className="list-head">
-        <label className="search">
-          <Icon name="search" />
-          <input
-            type="search"
-            placeholder="Filter"
-            aria-label="Filter conversations"
-            value={search}
-            onChange={(event) => setSearch(event.target.value)}
-          />
-        </label>
+        <Search label="Filter conversations" value={search} onChange={setSearch} />
       </div>
       <div className="list-items">
         {shown.map((item) => (

@@ -5,6 +5,7 @@ import { useState } from "react";
 import { saidOf } from "../api";
 import { save } from "../chat/export";
 import { profiles } from "../chat/queries";
+import { Complaint } from "../parts";
 import { exact, relative } from "../time";
 import { packet, snapshots, takeSnapshot } from "./queries";
 
@@ -37,11 +38,7 @@ export function Snapshots() {
         <button type="button" className="button" disabled={busy} onClick={() => start(take)}>
           {busy ? "Taking a snapshot" : "Take a snapshot"}
         </button>
-        {failure && (
-          <p className="complaint" role="alert">
-            {failure}
-          </p>
-        )}
+        {failure && <Complaint text={failure} />}
       </div>
       {found.data?.length === 0 && <p className="hint">None in the server's folder.</p>}
       <ul className="log-lines">
@@ -84,11 +81,7 @@ export function Packet() {
         <button type="button" className="button" disabled={busy || !slug} onClick={() => start(make)}>
           {busy ? "Making the packet" : "Download the packet"}
         </button>
-        {failure && (
-          <p className="complaint" role="alert">
-            {failure}
-          </p>
-        )}
+        {failure && <Complaint text={failure} />}
       </div>
     </section>
   );

@@ -1,10 +1,11 @@
 // What can be done with a whole profile.
 
 import { useQueryClient } from "@tanstack/react-query";
-import { Link, useNavigate } from "@tanstack/react-router";
+import { Link } from "@tanstack/react-router";
 import { useRef } from "react";
 import { Icon } from "../icons";
-import { makeDefault, remove } from "./queries";
+import { Sure } from "../parts";
+import { history, makeDefault, profile, remove } from "./queries";
 
 interface Props {
   slug: string;
@@ -18,7 +19,6 @@ interface Props {
 
 export function Actions({ slug, isDefault, trying, onTry, onAct, onLeave }: Props) {
   const client = useQueryClient();
-  const navigate = useNavigate();
   const sure = useRef<HTMLDialogElement>(null);
   const choose = () =>
     onAct(async () => {
@@ -29,7 +29,9 @@ export function Actions({ slug, isDefault, trying, onTry, onAct, onLeave }: Prop
     onAct(async () => {
       await remove(slug);
       onLeave();
-      await navigate({ to: "/p" });
+      // Its page stays, and offers the way back.
+      client.removeQueries({ queryKey: history(slug).queryKey });
+      client.setQueryData(profile(slug).queryKey, null);
     });
   return (
     <>
@@ -52,21 +54,12 @@ export function Actions({ slug, isDefault, trying, onTry, onAct, onLeave }: Prop
         <Icon name="trash" />
         Delete
       </button>
-      <dialog ref={sure} className="sure" aria-label={`Delete ${slug}`}>
-        <h2>Delete “{slug}”?</h2>
+      <Sure dialog={sure} question={`Delete “${slug}”?`} yes="Delete" onYes={() => void forget()}>
         <p>
           Conversations keep what it answered. New prompts cannot use it.
           {isDefault ? " Another profile becomes the default." : ""} Its history stays, and it can be restored.
         </p>
-        <form method="dialog" className="sure-row">
-          <button type="submit" className="button">
-            Keep it
-          </button>
-          <button type="button" className="button danger" onClick={() => void forget()}>
-            Delete
-          </button>
-        </form>
-      </dialog>
+      </Sure>
     </>
   );
 }

@@ -16,7 +16,19 @@ export type Check =
 /** Between two letters people do not want an answer. */
 const PAUSE = 300;
 
-export function useCheck(slug: string | null, wanted: string, base: Draft, draft: Draft): Check {
+interface Of {
+  /** Absent for a profile that is not there yet. */
+  slug: string | null;
+  wanted: string;
+  base: Draft;
+  /** Of the base. */
+  version: number;
+  draft: Draft;
+  /** There is a newer version than this one. */
+  onStale: () => void;
+}
+
+export function useCheck({ slug, wanted, base, version, draft, onStale }: Of): Check {
   const [check, setCheck] = useState<Check>({ state: "unchanged" });
   // Before the first word of a new profile there is nothing to judge.
   const same = isSame(base, draft) && (slug !== null || wanted === "");
@@ -35,17 +47,19 @@ export function useCheck(slug: string | null, wanted: string, base: Draft, draft
           await rehearse(wanted, draft, given.signal);
           setCheck({ state: "valid", changes: [] });
         } else {
-          setCheck({ state: "valid", changes: await preview(slug, draft, given.signal) });
+          setCheck({ state: "valid", changes: await preview(slug, draft, version, given.signal) });
         }
       } catch (error) {
-        if (!given.signal.aborted) setCheck(refused(error));
+        if (given.signal.aborted) return;
+        if (slug !== null && error instanceof Refusal && error.status === 409) onStale();
+        else setCheck(refused(error));
       }
     }, PAUSE);
     return () => {
       clearTimeout(timer);
       given.abort();
     };
-  }, [same, slug, wanted, text]);
+  }, [same, slug, wanted, text, version]);
   return check;
 }
 

@@ -1,9 +1,9 @@
 // A draft on its way from what was stored to what will be: what others store meanwhile is brought together with it.
 
 import { useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { Refusal, saidOf } from "../api";
-import { type Document, type Draft, draftOf, merged } from "./draft";
+import { type Document, type Draft, draftOf, isSame, merged } from "./draft";
 import { create, read, update } from "./queries";
 
 export interface Editing {
@@ -18,6 +18,8 @@ export interface Editing {
   decided: (left: (keyof Draft)[]) => void;
   /** Takes over what was stored. */
   take: (saved: Document) => Promise<void>;
+  /** Somebody was faster: both changes are brought together, and what both touched is named. */
+  bring: (theirs: Document) => void;
   /** Stores; the document, `"faster"` if somebody else was, or nothing if it was refused. */
   save: (slug: string, note: string) => Promise<Document | "faster" | null>;
   /** Does something else with the profile, and says what went wrong. */
@@ -32,6 +34,10 @@ export function useEditing(slug: string | null, stored: Draft, storedVersion: nu
   const [conflicts, decided] = useState<(keyof Draft)[]>([]);
   const [failure, setFailure] = useState<string | null>(null);
 
+  // Somebody types on while others are asked for.
+  const latest = useRef(draft);
+  latest.current = draft;
+
   const take = async (saved: Document) => {
     const now = draftOf(saved);
     setBase(now);
@@ -41,15 +47,16 @@ export function useEditing(slug: string | null, stored: Draft, storedVersion: nu
     await client.invalidateQueries({ queryKey: ["profile", saved.slug] });
     await client.invalidateQueries({ queryKey: ["profiles"] });
   };
-  /** Somebody was faster: both changes are brought together, and what both touched is named. */
-  const bring = async (of: string) => {
-    const theirs = await read(of);
+  const bring = (theirs: Document) => {
     const now = draftOf(theirs);
-    const result = merged(base, draft, now);
+    const result = merged(base, latest.current, now);
+    const untouched = isSame(base, latest.current);
     setBase(now);
     setVersion(theirs.metadata.version);
     setDraft(result.draft);
     decided(result.conflicts);
+    void client.invalidateQueries({ queryKey: ["profile", theirs.slug, "history"] });
+    if (untouched) return;
     const who = theirs.metadata.updated_by ? ` by ${theirs.metadata.updated_by}` : "";
     setFailure(
       `Version ${theirs.metadata.version} was stored${who} meanwhile. Your changes now stand on it; look once more.`,
@@ -68,7 +75,7 @@ export function useEditing(slug: string | null, stored: Draft, storedVersion: nu
       return saved;
     } catch (error) {
       if (error instanceof Refusal && error.status === 409 && slug !== null) {
-        await bring(slug);
+        bring(await read(slug));
         return "faster";
       }
       setFailure(saidOf(error));
@@ -90,5 +97,5 @@ export function useEditing(slug: string | null, stored: Draft, storedVersion: nu
     decided([]);
   };
   const set: Editing["set"] = (field, value) => setDraft((now) => ({ ...now, [field]: value }));
-  return { base, version, draft, conflicts, failure, set, discard, decided, take, save, act };
+  return { base, version, draft, conflicts, failure, set, discard, decided, take, bring, save, act };
 }

@@ -1,8 +1,8 @@
 // The editor of a profile: sections in one scroll with an index beside them, and a bar that always says where one stands.
 
-import { useQuery } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useBlocker, useNavigate } from "@tanstack/react-router";
-import { useRef, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import type { Problem } from "../api";
 import { relative } from "../time";
 import { Actions } from "./actions";
@@ -39,7 +39,13 @@ export function Editor({ slug, base: stored, document }: Props) {
   const leaving = useRef(false);
   const known = useQuery(tools).data ?? [];
   const wanted = slug ?? name ?? slugOf(draft.display_name);
-  const check = useCheck(slug, wanted, base, draft);
+  const client = useQueryClient();
+  const onStale = () => void client.invalidateQueries({ queryKey: ["profile", slug] });
+  const check = useCheck({ slug, wanted, base, version, draft, onStale });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: once for each version that comes
+  useEffect(() => {
+    if (document && document.metadata.version > version) editing.bring(document);
+  }, [document?.metadata.version]);
   const dirty = slug === null ? !isSame(stored, draft) : check.state !== "unchanged";
   useBlocker({
     shouldBlockFn: () => dirty && !leaving.current && !window.confirm("Leave without saving?"),

@@ -2,6 +2,8 @@
 
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
+import { saidOf } from "../api";
+import { Complaint } from "../parts";
 import { exact, relative } from "../time";
 import { Diff } from "./diff";
 import type { Document } from "./draft";
@@ -27,7 +29,7 @@ export function HistorySection({ slug, version, dirty, onRestored }: Props) {
       await onRestored(await restore(slug, to, version));
       setPair(null);
     } catch (error) {
-      setFailure(error instanceof Error ? error.message : String(error));
+      setFailure(saidOf(error));
     } finally {
       restoring.current = false;
     }
@@ -71,11 +73,7 @@ export function HistorySection({ slug, version, dirty, onRestored }: Props) {
           onClose={() => setPair(null)}
         />
       )}
-      {failure && (
-        <p className="complaint" role="alert">
-          {failure}
-        </p>
-      )}
+      {failure && <Complaint text={failure} />}
     </section>
   );
 }

@@ -1,13 +1,16 @@
 // Profiles: the list, and the editor of one.
 
-import { useQuery } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useParams, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
+import { Refusal, saidOf } from "../api";
 import { profiles } from "../chat/queries";
 import { Icon } from "../icons";
+import { Complaint, Search } from "../parts";
+import { relative } from "../time";
 import { type Document, type Draft, draftOf, EMPTY } from "./draft";
 import { Editor } from "./editor";
-import { profile } from "./queries";
+import { history, profile, restore } from "./queries";
 import { Transfer } from "./transfer";
 
 export function ProfilesPage() {
@@ -50,9 +53,44 @@ function copyOf(document: Document): Draft {
 
 function Existing({ slug }: { slug: string }) {
   const found = useQuery(profile(slug));
-  if (found.isError) return <p className="hint placeholder">This profile cannot be read: {found.error.message}.</p>;
-  if (!found.data) return null;
-  return <Editor slug={slug} base={draftOf(found.data)} document={found.data} />;
+  // What one has typed stays, also when the server is away for a while.
+  if (found.data) return <Editor slug={slug} base={draftOf(found.data)} document={found.data} />;
+  const isGone = found.data === null || (found.error instanceof Refusal && found.error.status === 404);
+  if (isGone) return <Gone slug={slug} />;
+  if (!found.isError) return null;
+  return <p className="hint placeholder">This profile cannot be read: {found.error.message}.</p>;
+}
+
+/** One that was deleted can come back. */
+function Gone({ slug }: { slug: string }) {
+  const client = useQueryClient();
+  const [failure, setFailure] = useState<string | null>(null);
+  const changes = useQuery(history(slug)).data;
+  const newest = changes?.[0];
+  const last = changes?.find((change) => change.content_hash !== "");
+  if (!changes) return <p className="hint placeholder">There is no profile “{slug}”.</p>;
+  const comeBack = async (version: number, now: number) => {
+    try {
+      await restore(slug, version, now);
+      await client.resetQueries({ queryKey: ["profile", slug] });
+      await client.invalidateQueries({ queryKey: ["profiles"] });
+    } catch (error) {
+      setFailure(saidOf(error));
+    }
+  };
+  return (
+    <div className="placeholder gone">
+      <p>
+        “{slug}” was deleted{newest ? ` ${relative(newest.at_ms)} by ${newest.actor}` : ""}.
+      </p>
+      {newest && last && (
+        <button type="button" className="button" onClick={() => void comeBack(last.version, newest.version)}>
+          Restore v{last.version}
+        </button>
+      )}
+      {failure && <Complaint text={failure} />}
+    </div>
+  );
 }
 
 function ProfileList({ alone = false }: { alone?: boolean }) {
@@ -73,16 +111,7 @@ function ProfileList({ alone = false }: { alone?: boolean }) {
   return (
     <aside className="list" data-open={alone} aria-label="Profiles">
       <div className="list-head">
-        <label className="search">
-          <Icon name="search" />
-          <input
-            type="search"
-            placeholder="Filter"
-            aria-label="Filter profiles"
-            value={search}
-            onChange={(event) => setSearch(event.target.value)}
-          />
-        </label>
+        <Search label="Filter profiles" value={search} onChange={setSearch} />
         <Link to="/new-profile" className="button">
           <Icon name="plus" />
           New

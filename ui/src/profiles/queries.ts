@@ -40,10 +40,15 @@ const of = (slug: string) => `api/chat/profiles/${encodeURIComponent(slug)}`;
 
 export const read = (slug: string) => askJson<Document>(of(slug));
 
+/** How soon a change that others make is seen, in milliseconds; at the latest before one saves. */
+const OTHERS = 15_000;
+
+/** Null once it was deleted here: nobody has to ask. */
 export const profile = (slug: string) =>
   queryOptions({
     queryKey: ["profile", slug],
-    queryFn: ({ signal }) => askJson<Document>(of(slug), { signal }),
+    queryFn: ({ signal }): Promise<Document | null> => askJson<Document>(of(slug), { signal }),
+    refetchInterval: ({ state }) => (state.data ? OTHERS : false),
   });
 
 export const middlewares = queryOptions({
@@ -77,9 +82,14 @@ export const compared = (slug: string, from: number, to: number) =>
       (await askJson<{ changes: Difference[] }>(`${of(slug)}/diff?from=${from}&to=${to}`, { signal })).changes,
   });
 
-/** What saving would change; refusals say what is wrong. */
-export async function preview(slug: string, draft: Draft, signal: AbortSignal): Promise<Difference[]> {
-  const body = bodyOf(draft);
+/** What saving would change; refusals say what is wrong, or that somebody else was faster. */
+export async function preview(
+  slug: string,
+  draft: Draft,
+  expected_version: number,
+  signal: AbortSignal,
+): Promise<Difference[]> {
+  const body = { ...bodyOf(draft), expected_version };
   return (await askJson<{ changes: Difference[] }>(`${of(slug)}/diff`, { method: "POST", body, signal })).changes;
 }
 

@@ -9,6 +9,7 @@ import { isGrowing, EMPTY as NOTHING } from "../chat/frames";
 import { useLive } from "../chat/live";
 import { cancel, drawn, remove } from "../chat/queries";
 import { Icon } from "../icons";
+import { ProblemBar } from "../parts";
 import type { Draft } from "./draft";
 import { tryOut } from "./queries";
 
@@ -134,12 +135,7 @@ function Talk({ slug, draft, convId, begun, onBegin }: TalkProps) {
         </div>
       </div>
       <div className="dock">
-        {problem && (
-          <p className="problem" role="alert">
-            <Icon name="alert" />
-            {problem}
-          </p>
-        )}
+        {problem && <ProblemBar text={problem} />}
         <form
           className="composer"
           onSubmit={(event) => {

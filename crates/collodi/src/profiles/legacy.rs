@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use collodi_profiles::profile::history::RegistryHead;
 use collodi_profiles::profile::yaml::{self, Format, RegistryDraft};
 use collodi_profiles::profile::{Draft, Extensions, Metadata, Profile};
-use collodi_profiles::settings::is_secret;
+use collodi_profiles::settings::redact::is_secret;
 use collodi_profiles::{ExtensionKey, ProfileSlug, RegistrySlug};
 
 use crate::output::print;

@@ -130,7 +130,7 @@ fn adopt_profile(
     place_configs(&mut runtime, &mut extensions, &none, catalog, Writer::Operator, &mut problems);
     let metadata = adopt_metadata(raw.get("metadata"));
     let (display_name, description) = (text("display_name"), text("description"));
-    if settings::redact(&mut runtime.step_settings_patch) {
+    if settings::redact::redact(&mut runtime.step_settings_patch) {
         repairs.push("a provider key was redacted; set it with the server's own flags".into());
     }
     let profile =

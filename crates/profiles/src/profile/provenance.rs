@@ -7,7 +7,8 @@ use super::Profile;
 use super::resolve::{Context, DEFAULT_PROMPT, Refusal, layered};
 use crate::catalog::Catalog;
 use crate::schema::resolve::resolve;
-use crate::settings::{Settings, redact};
+use crate::settings::Settings;
+use crate::settings::redact::redact;
 
 /// One field and how it came to its value.
 #[derive(Debug, Clone, PartialEq, Serialize)]
