@@ -23,8 +23,8 @@ pub mod serve;
 pub mod ui;
 pub mod ws;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 use collodi_chat::Conversations;
@@ -85,15 +85,25 @@ pub struct Release {
     pub apps: &'static [&'static str],
 }
 
+/// `[{name, value, origin}]`, secrets masked: worked out when somebody asks for it.
+pub type Described = LazyLock<Value, Box<dyn FnOnce() -> Value + Send>>;
+
 /// What operators see of this process.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Operations {
     /// The newest log lines.
     pub logs: Arc<Ring>,
-    /// `[{name, value, origin}]`, keys masked.
-    pub config: Value,
+    /// How it is set.
+    pub config: Arc<Described>,
     /// The program, where it is ours: its commands can be started from the page.
     pub program: Option<Arc<Program>>,
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        let config = Arc::new(Described::new(Box::new(Value::default)));
+        Self { logs: Arc::default(), config, program: None }
+    }
 }
 
 /// Everything that handlers share.
@@ -122,11 +132,12 @@ pub struct App {
     sockets: TaskTracker,
 }
 
-/// The published schemas, as they are answered: rendered once, so that discovery cannot fail later.
+/// The published schemas, as they are answered: rendered once, for the first who asks.
+#[derive(Default)]
 struct Schemas {
-    middlewares: Bytes,
-    extensions: Bytes,
-    tools: Bytes,
+    middlewares: OnceLock<Bytes>,
+    extensions: OnceLock<Bytes>,
+    tools: OnceLock<Bytes>,
 }
 
 impl App {
@@ -139,13 +150,6 @@ impl App {
         mount: Mount,
         release: Release,
     ) -> Self {
-        let catalog = registry.catalog();
-        let body = |list: Value| Bytes::from(format!("{list}\n"));
-        let schemas = Schemas {
-            middlewares: body(routes::schemas::middlewares(catalog)),
-            extensions: body(routes::schemas::extensions(catalog)),
-            tools: body(routes::schemas::tools(&conversations.tools())),
-        };
         let metrics = Metrics::new(conversations.counts());
         Self {
             registry,
@@ -157,7 +161,7 @@ impl App {
             operations: Operations::default(),
             ui: Ui::embedded(&[], "", Facts::default()),
             metrics,
-            schemas,
+            schemas: Schemas::default(),
             samples: Samples::default(),
             stop: CancellationToken::new(),
             draining: AtomicBool::new(false),

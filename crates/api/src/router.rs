@@ -33,12 +33,17 @@ pub(crate) async fn route(
         }
         "/api/chat/bundle" => Box::pin(bundle::answer(app, &incoming, body)).await,
         "/api/chat/schemas/middlewares" => {
-            schemas::answer(&app.schemas.middlewares, &incoming.parts.method)
+            let list = || schemas::middlewares(app.registry.catalog());
+            schemas::answer(&app.schemas.middlewares, &incoming.parts.method, list)
         }
         "/api/chat/schemas/extensions" => {
-            schemas::answer(&app.schemas.extensions, &incoming.parts.method)
+            let list = || schemas::extensions(app.registry.catalog());
+            schemas::answer(&app.schemas.extensions, &incoming.parts.method, list)
         }
-        "/api/chat/schemas/tools" => schemas::answer(&app.schemas.tools, &incoming.parts.method),
+        "/api/chat/schemas/tools" => {
+            let list = || schemas::tools(&app.conversations.tools());
+            schemas::answer(&app.schemas.tools, &incoming.parts.method, list)
+        }
         // chat (chapter 30)
         path if chat::is_chat(path) => Box::pin(chat::submit(app, &incoming, body)).await,
         "/ws" => Box::pin(ws::upgrade(app.clone(), incoming.parts)).await,

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use collodi_profiles::json::hex;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY,
@@ -56,17 +58,22 @@ pub struct Ui {
 struct File {
     plain: Bytes,
     gzip: Option<Bytes>,
-    etag: HeaderValue,
+    /// Worked out when the file is asked for: hashing all of them took most of a start.
+    etag: OnceLock<HeaderValue>,
     kind: HeaderValue,
 }
 
 impl File {
     fn new(name: &str, plain: Bytes, gzip: Option<Bytes>) -> Self {
-        let hash: Vec<String> =
-            Sha256::digest(&plain)[..8].iter().map(|b| format!("{b:02x}")).collect();
-        let etag = HeaderValue::from_str(&format!("\"{}\"", hash.concat()))
-            .unwrap_or(HeaderValue::from_static("\"\""));
-        Self { plain, gzip, etag, kind: HeaderValue::from_static(kind_of(name)) }
+        let kind = HeaderValue::from_static(kind_of(name));
+        Self { plain, gzip, etag: OnceLock::new(), kind }
+    }
+
+    fn etag(&self) -> &HeaderValue {
+        self.etag.get_or_init(|| {
+            let text = format!("\"{}\"", hex(&Sha256::digest(&self.plain)[..8]));
+            HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"\""))
+        })
     }
 }
 
@@ -114,10 +121,12 @@ impl Ui {
 
     fn answer(&self, name: &str, headers: &HeaderMap) -> Option<Response> {
         let file = self.files.get(name)?;
+        let etag = file.etag();
         let mut response = Response::new(Body::empty());
-        let is_known = headers.get_all(IF_NONE_MATCH).iter().any(|tags| {
-            tags.as_bytes().windows(file.etag.len()).any(|tag| tag == file.etag.as_bytes())
-        });
+        let is_known = headers
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .any(|tags| tags.as_bytes().windows(etag.len()).any(|tag| tag == etag.as_bytes()));
         if is_known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else {
@@ -131,7 +140,7 @@ impl Ui {
         let keep = if is_hashed { "public, max-age=31536000, immutable" } else { "no-cache" };
         let out = response.headers_mut();
         out.insert(CONTENT_TYPE, file.kind.clone());
-        out.insert(ETAG, file.etag.clone());
+        out.insert(ETAG, etag.clone());
         out.insert(CACHE_CONTROL, HeaderValue::from_static(keep));
         out.insert(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
         out.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -76,21 +76,25 @@ impl Conversations {
     /// When the store cannot be read or written.
     pub async fn open(outside: Outside, patience: Patience) -> Result<Self, StoreError> {
         let store = outside.store.clone();
-        let unfinished = blocking(store.clone(), |store| store.unfinished()).await?;
-        let mut closing = Vec::new();
+        let closed = |_| StoreError::new(StoreErrorKind::Closed, "the store is closed");
+        let unfinished = store.unfinished().await.map_err(closed)??;
+        if !unfinished.is_empty() {
+            let turns = unfinished.len();
+            tracing::warn!(turns, "closed turns that were running when the process ended");
+        }
+        let mut batches = Vec::new();
         for turn in unfinished {
-            tracing::warn!(
+            tracing::info!(
                 conv_id = %turn.record.conv_id, turn_id = %turn.turn.turn_id,
                 "closed a turn that was running when the process ended"
             );
             let row = turn.row;
             let writes = close_interrupted(turn, (outside.clock)(), &*outside.new_id);
-            closing.push(store.write(row, writes));
+            batches.push((row, writes));
         }
-        for closed in closing {
-            let closed = closed.await;
-            closed
-                .map_err(|_| StoreError::new(StoreErrorKind::Closed, "the store is closed"))??;
+        // The last one is answered last: whoever waits for that is woken once.
+        for receipt in store.write_together(batches).into_iter().rev() {
+            receipt.await.map_err(closed)??;
         }
         Ok(Self::new(outside, patience))
     }
@@ -167,9 +171,13 @@ impl Conversations {
         if self.is_running(conv_id) || self.store().backlog() > 0 {
             self.ask_present(conv_id, Mail::Settle).await;
         }
-        let id = conv_id.to_owned();
-        let store = self.store().clone();
-        let page = blocking(store, move |store| store.timeline(&id, range)).await?;
+        let recent = self.store().recent_timeline(conv_id, range);
+        let page = if let Some(page) = recent {
+            page
+        } else {
+            let (id, store) = (conv_id.to_owned(), self.store().clone());
+            blocking(store, move |store| store.timeline(&id, range)).await?
+        };
         Ok(Snapshot { text: timeline::snapshot(conv_id, &page, self.now_ms()), older: page.older })
     }
 

@@ -304,6 +304,9 @@ pub trait ChatStore: Send + Sync {
     /// conversation, so that nothing is ever there without what it stands on.
     fn write(&self, row: Row, batch: Vec<Write>) -> Receipt;
 
+    /// As [`Self::write`], for several conversations in one transaction.
+    fn write_together(&self, batches: Vec<(Row, Vec<Write>)>) -> Vec<Receipt>;
+
     /// As [`Self::write`], but a batch that fails is gone: for what is refused then.
     fn write_or_drop(&self, row: Row, batch: Vec<Write>) -> Receipt;
 
@@ -338,6 +341,10 @@ pub trait ChatStore: Send + Sync {
     /// When the database cannot be read.
     fn timeline(&self, conv_id: &str, range: TimelineRange) -> Result<TimelinePage, StoreError>;
 
+    /// The same of a read since a version that finds little, if that can be had without waiting: a look into pages that
+    /// are most likely in memory costs less than the way to a thread that may wait, and does not block for longer.
+    fn recent_timeline(&self, conv_id: &str, range: TimelineRange) -> Option<TimelinePage>;
+
     /// Snapshots of turns, newest first; blocks.
     ///
     /// # Errors
@@ -353,17 +360,11 @@ pub trait ChatStore: Send + Sync {
         filter: &ConversationFilter,
     ) -> Result<Vec<ConversationRecord>, StoreError>;
 
-    /// Turns that say they run; blocks.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError>;
+    /// Turns that say they run, read behind what was handed in before.
+    fn unfinished(&self) -> oneshot::Receiver<Result<Vec<Unfinished>, StoreError>>;
 
-    /// Whether the database answers, for readiness; blocks.
-    ///
-    /// # Errors
-    /// When it does not.
-    fn ping(&self) -> Result<(), StoreError>;
+    /// Whether the database answers whoever writes, for readiness.
+    fn ping(&self) -> Receipt;
 
     /// Ends the writer after the batches that were handed in; blocks.
     fn close(&self);

@@ -37,8 +37,8 @@ pub(crate) async fn serve(mut config: Config, logs: Arc<Ring>) -> Result<()> {
     let _lock = Lock::acquire(&chat_path)?;
     finish_restore(&config)?;
     // The two databases are opened side by side, because most of it is waiting for the disk; but a start that is refused
-    // makes no files.
-    let open_chats = |path: PathBuf| tokio::task::spawn_blocking(move || SqliteChats::open(&path));
+    // makes no files. The runtime has nothing else to do yet, so that its threads may wait.
+    let open_chats = |path: PathBuf| tokio::spawn(async move { SqliteChats::open(&path) });
     let early = chat_path.exists().then(|| open_chats(chat_path.clone()));
     let registry = open_registry(&config, clock.clone());
     let early = match early {
@@ -74,17 +74,18 @@ pub(crate) async fn serve(mut config: Config, logs: Arc<Ring>) -> Result<()> {
         insecure_cookies: config.values.insecure_cookies,
         ..Mount::default()
     };
-    let conversations = Conversations::open(outside, patience(&config)).await?;
+    // While the disk takes what became of interrupted turns, the rest is made.
+    let (conversations, rest) =
+        tokio::join!(Conversations::open(outside, patience(&config)), async {
+            let listener =
+                TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+            anyhow::Ok((listener, ui(&config, facts)?))
+        });
+    let (conversations, (listener, ui)) = (conversations?, rest?);
     let app = App::new(registry.clone(), Arc::new(conversations), access, mount, release());
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     let program = program(&config, &chat_path, listener.local_addr()?);
-    let operations = Operations {
-        logs,
-        config: std::mem::take(&mut config.described),
-        program: program.map(Arc::new),
-    };
-    let ui = ui(&config, facts)?;
+    let operations =
+        Operations { logs, config: config.described.clone(), program: program.map(Arc::new) };
     let app = app.with_debug_api(config.values.debug_api).with_operations(operations).with_ui(ui);
     let app = Arc::new(app);
 
@@ -213,21 +214,20 @@ pub(crate) fn release() -> Release {
 fn banner(config: &Config, chats: &Path, address: SocketAddr, registry: &Registry, model: &str) {
     let url = format!("http://{address}{}/", config.root());
     let profiles: usize = registry.snapshot().registries().map(|state| state.len()).sum();
-    eprintln!(
+    let mut text = format!(
         "collodi {} serves {url}\n  profiles  {} ({profiles} profiles)\n  chats     {}\n  \
-         model     {model}\n  next      curl -s {url}api/chat/profiles\n  stop      Ctrl-C",
+         model     {model}\n  next      curl -s {url}api/chat/profiles\n  stop      Ctrl-C\n",
         env!("CARGO_PKG_VERSION"),
         config.profiles_path().display(),
         chats.display(),
     );
     if model.starts_with("offline") {
-        eprintln!(
-            "  hint      set OPENAI_API_KEY, or --openai-base-url for a server of your own, for real answers"
-        );
+        text += "  hint      set OPENAI_API_KEY, or --openai-base-url for a server of your own, for real answers\n";
     }
     for warning in &config.warnings {
-        eprintln!("  warning   {warning}");
+        text = text + "  warning   " + warning + "\n";
     }
+    eprint!("{text}");
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>> {

@@ -47,7 +47,7 @@ fn read_settings() -> Vec<Setting> {
     settings
 }
 
-/// The whole command line.
+/// The whole command line. What stands below a command is made when that command was typed.
 pub(crate) fn command() -> Command {
     Command::new("collodi")
         .version(env!("CARGO_PKG_VERSION"))

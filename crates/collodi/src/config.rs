@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use collodi_api::Described;
 use collodi_models::Keys;
 use collodi_profiles::settings::{Kind, SECTIONS, Settings};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -61,7 +63,7 @@ pub(crate) struct Config {
     /// Things the operator should know, said at start.
     pub(crate) warnings: Vec<String>,
     /// `[{name, value, origin}]` of every setting, keys masked.
-    pub(crate) described: serde_json::Value,
+    pub(crate) described: Arc<Described>,
 }
 
 impl Config {
@@ -79,7 +81,7 @@ impl Config {
             overlay(&mut layers, file.clone()).with_context(|| format!("in {}", path.display()))?;
         }
         overlay(&mut layers, typed(matches))?;
-        let described = described(matches, &file, &layers);
+        let described = Arc::new(described(matches, &file, &layers));
         let (settings, keys) = provider_settings(&layers)?;
         let warnings = warnings(matches, &settings);
         let values: Values = layers.try_into().context("read the configuration")?;
@@ -285,7 +287,7 @@ fn provider_settings(layers: &Table) -> Result<(Settings, Keys)> {
 }
 
 /// Every setting with where its value comes from.
-fn described(matches: &ArgMatches, file: &Table, layers: &Table) -> serde_json::Value {
+fn described(matches: &ArgMatches, file: &Table, layers: &Table) -> Described {
     let origin = |name: &str, in_file: bool| match matches.value_source(name) {
         Some(ValueSource::CommandLine) => "flag",
         Some(ValueSource::EnvVariable) => "environment",
@@ -310,10 +312,12 @@ fn described(matches: &ArgMatches, file: &Table, layers: &Table) -> serde_json::
             json!({"name": field.name, "section": section, "value": shown, "origin": origin})
         })
     });
-    let mut all = settings.chain(provider).collect();
-    // Addresses of databases and providers may hold a password.
-    Redactor::default().json(&mut all);
-    all
+    let mut all: serde_json::Value = settings.chain(provider).collect();
+    Described::new(Box::new(move || {
+        // Addresses of databases and providers may hold a password.
+        Redactor::default().json(&mut all);
+        all
+    }))
 }
 
 fn warnings(matches: &ArgMatches, settings: &Settings) -> Vec<String> {

@@ -51,7 +51,11 @@ impl Database {
 
     fn page(&self, conv_id: &str, since: u64, limit: usize) -> (u64, Vec<String>) {
         let range = TimelineRange { since, before: None, limit };
-        let TimelinePage { version, entities, .. } = self.store().timeline(conv_id, range).unwrap();
+        let page = self.store().timeline(conv_id, range).unwrap();
+        if let Some(recent) = self.store().recent_timeline(conv_id, range) {
+            assert_eq!(recent, page);
+        }
+        let TimelinePage { version, entities, .. } = page;
         let ids = entities.iter().map(|text| parsed(text)["id"].as_str().unwrap().to_owned());
         (version, ids.collect())
     }
@@ -212,6 +216,38 @@ fn c30_d22_a_full_page_keeps_the_newest_and_a_page_since_a_version_the_oldest() 
 }
 
 #[test]
+fn a_little_that_changed_is_read_at_once_and_anything_else_the_long_way() {
+    let db = Database::new();
+    let row = db.store().new_row();
+    let mut batch = vec![conversation("c")];
+    batch.extend((1..=200).map(|n| message(&format!("m{n}"), n, n, "x", false)));
+    db.write(row, batch).unwrap();
+    let recent = |since, limit| {
+        let range = TimelineRange { since, before: None, limit };
+        db.store().recent_timeline("c", range).map(|page| (page.version, page.entities.len()))
+    };
+    assert_eq!(recent(190, 100), None, "there is no connection yet");
+    assert_eq!(db.page("c", 190, 100).1.len(), 10);
+    assert_eq!(recent(190, 100), Some((200, 10)));
+    assert_eq!(recent(200, 100), Some((200, 0)));
+    for (since, limit, why) in [
+        (190, 5, "a page of more"),
+        (100, 1_000, "many"),
+        (0, 10, "all"),
+        (201, 10, "another life"),
+    ] {
+        assert_eq!(recent(since, limit), None, "{why}");
+    }
+    let large = "x".repeat(70_000);
+    db.write(row, vec![message("large", 201, 201, &large, false)]).unwrap();
+    assert_eq!(recent(200, 100), None, "many bytes");
+    assert_eq!(recent(201, 100), Some((201, 0)));
+    db.write(row, vec![message("grows", 202, 202, "a", true), more("grows", 203, "b")]).unwrap();
+    assert_eq!(recent(201, 100), None, "it grows");
+    assert_eq!(db.page("c", 201, 100), (203, vec!["grows".to_owned()]));
+}
+
+#[test]
 fn c30_d21_a_number_of_the_conversation_never_goes_back() {
     let mut db = Database::new();
     let row = db.store().new_row();
@@ -288,7 +324,7 @@ fn what_runs_is_found_with_its_blocks_and_what_still_grows_in_it() {
     db.write(row, batch).unwrap();
     db.write(calm, vec![conversation("calm"), Write::Turn(Box::new(done))]).unwrap();
     db.reopen();
-    let found = db.store().unfinished().unwrap();
+    let found = db.store().unfinished().blocking_recv().unwrap().unwrap();
     assert_eq!(found.len(), 1);
     let found = &found[0];
     assert_eq!((found.row, &found.turn, found.next_place), (row, &running, 3));
@@ -299,5 +335,5 @@ fn what_runs_is_found_with_its_blocks_and_what_still_grows_in_it() {
     assert_eq!(open, [("m", "Hello"), ("call", "")]);
     let closed = turn(2, "t2", TurnState::Interrupted, Layout(vec![(1, 2)]));
     db.write(row, vec![Write::Turn(Box::new(closed))]).unwrap();
-    assert!(db.store().unfinished().unwrap().is_empty());
+    assert!(db.store().unfinished().blocking_recv().unwrap().unwrap().is_empty());
 }

@@ -126,7 +126,7 @@ fn the_next_prompt_has_the_history() {
         .collect();
     assert_eq!(texts, ["2+3?", "speak", "this one fails", "again"]);
     assert_eq!(loaded.record.session_id, head.session_id);
-    assert!(store.unfinished().unwrap().is_empty());
+    assert!(store.unfinished().blocking_recv().unwrap().unwrap().is_empty());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `/api/chat/schemas/*` (chapter 20 §5.9 and §5.10), and tools beside them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::response::Response;
 use bytes::Bytes;
@@ -12,11 +12,16 @@ use serde_json::{Value, json};
 use super::json as respond;
 use crate::problem::Failure;
 
-/// A body for GET.
-pub(crate) fn answer(body: &Bytes, method: &Method) -> Result<Response, Failure> {
+/// A list for GET, rendered for the first who asks.
+pub(crate) fn answer(
+    rendered: &OnceLock<Bytes>,
+    method: &Method,
+    list: impl FnOnce() -> Value,
+) -> Result<Response, Failure> {
     if method != Method::GET {
         return Err(Failure::method_not_allowed());
     }
+    let body = rendered.get_or_init(|| Bytes::from(format!("{}\n", list())));
     Ok(respond(StatusCode::OK, body.clone()))
 }
 

@@ -1,6 +1,9 @@
 //! Health, metrics, release, the description of the API, and the configuration of the page.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
+use collodi_profiles::store::StoreError;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -8,6 +11,9 @@ use serde_json::json;
 use super::{json, json_value};
 use crate::problem::Failure;
 use crate::{App, metrics};
+
+/// A database that takes longer to answer is none.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The process answers.
 pub(crate) fn healthz() -> Response {
@@ -17,8 +23,8 @@ pub(crate) fn healthz() -> Response {
 /// Both databases answer and the server is not stopping.
 pub(crate) async fn readyz(app: &App) -> Response {
     let (profiles, chats) = (app.registry.store().clone(), app.conversations.store().clone());
-    let registry = reached(move || profiles.ping()).await;
-    let chat = reached(move || chats.ping()).await;
+    let profiles = tokio::task::spawn_blocking(move || profiles.ping());
+    let (registry, chat) = tokio::join!(reached(profiles), reached(chats.ping()));
     let draining = app.is_draining();
     let ready = registry == "ok" && chat == "ok" && !draining;
     let word = if draining {
@@ -32,17 +38,14 @@ pub(crate) async fn readyz(app: &App) -> Response {
     json_value(status, &json!({"status": word, "registry": registry, "chat": chat}))
 }
 
-async fn reached(
-    ping: impl FnOnce() -> Result<(), collodi_profiles::store::StoreError> + Send + 'static,
-) -> &'static str {
-    match tokio::task::spawn_blocking(ping).await {
-        Ok(Ok(())) => "ok",
-        Ok(Err(error)) => {
-            tracing::error!(%error, "not ready");
-            "failed"
-        }
-        Err(_) => "failed",
+async fn reached<E>(ping: impl Future<Output = Result<Result<(), StoreError>, E>>) -> &'static str {
+    match tokio::time::timeout(PATIENCE, ping).await {
+        Ok(Ok(Ok(()))) => return "ok",
+        Ok(Ok(Err(error))) => tracing::error!(%error, "not ready"),
+        Ok(Err(_)) => tracing::error!("not ready: whoever answers has ended"),
+        Err(_) => tracing::error!("not ready: no answer in time"),
     }
+    "failed"
 }
 
 pub(crate) fn metrics(app: &App) -> Response {

@@ -5,6 +5,11 @@ use clap::{Arg, ArgAction, Command};
 pub(super) fn command() -> Command {
     Command::new("ops")
         .about("The operator's checklist: proves that a server is ready, or says what is not (0 go, 1 no-go, 2 usage)")
+        .defer(parts)
+}
+
+fn parts(command: Command) -> Command {
+    command
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([preflight(), snapshot(), verify(), restore(), undo_restore()])

@@ -5,6 +5,11 @@ use clap::{Arg, ArgAction, Command, value_parser};
 pub(super) fn command() -> Command {
     Command::new("profiles")
         .about("Profiles as code: looks at them, compares and applies files, takes changes back")
+        .defer(parts)
+}
+
+fn parts(command: Command) -> Command {
+    command
         .after_long_help(EXAMPLES)
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -5,11 +5,16 @@ use clap::{Arg, ArgAction, Command};
 use super::env_name;
 
 pub(super) fn command() -> Command {
+    Command::new("timeline")
+        .about("Looks into the timelines of a chat database; the server may be running")
+        .defer(parts)
+}
+
+fn parts(command: Command) -> Command {
     let prefix = || word("conv-id-prefix", "Only conversations whose id begins so");
     let conv_id = || word("conv-id", "The conversation");
     let rows = || count("limit", "200", "Most rows; 0 is all");
-    Command::new("timeline")
-        .about("Looks into the timelines of a chat database; the server may be running")
+    command
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(part("list", "Timelines, one row a conversation").args([prefix(), rows()]))

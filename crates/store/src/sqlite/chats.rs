@@ -61,7 +61,12 @@ type Answer = oneshot::Sender<Result<(), StoreError>>;
 
 enum Message {
     Batch(Unit),
+    /// For one transaction.
+    Together(Vec<Unit>),
     Settle(Answer),
+    Ping(Answer),
+    /// Read with the writer's connection: when it is asked for, at a start, there is no other one yet.
+    Unfinished(oneshot::Sender<Result<Vec<Unfinished>, StoreError>>),
     Close,
 }
 
@@ -189,6 +194,19 @@ impl ChatStore for SqliteChats {
         self.hand_in(row, writes, false)
     }
 
+    fn write_together(&self, batches: Vec<(Row, Vec<Write>)>) -> Vec<Receipt> {
+        let mut receipts = Vec::with_capacity(batches.len());
+        let mut units = Vec::with_capacity(batches.len());
+        for (row, writes) in batches {
+            let (answer, receipt) = oneshot::channel();
+            units.push(Unit { row, writes, keep: true, answer: Some(answer) });
+            receipts.push(receipt);
+        }
+        self.backlog.fetch_add(units.len(), Ordering::Relaxed);
+        let _ = self.queue.send(Message::Together(units));
+        receipts
+    }
+
     fn backlog(&self) -> usize {
         self.backlog.load(Ordering::Relaxed)
     }
@@ -213,6 +231,11 @@ impl ChatStore for SqliteChats {
         self.read("read a timeline from", |connection| read::timeline(connection, conv_id, range))
     }
 
+    fn recent_timeline(&self, conv_id: &str, range: TimelineRange) -> Option<TimelinePage> {
+        // Whatever goes wrong is told by whoever reads all of it.
+        self.readers.try_with(|c| read::recent_timeline(c, conv_id, range).ok().flatten()).flatten()
+    }
+
     fn turns(&self, filter: &TurnFilter) -> Result<Vec<TurnSnapshot>, StoreError> {
         self.read("read turns from", |connection| read::turns(connection, filter))
     }
@@ -224,12 +247,14 @@ impl ChatStore for SqliteChats {
         self.read("list the conversations of", |connection| read::conversations(connection, filter))
     }
 
-    fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
-        self.read("look for unfinished turns in", read::unfinished)
+    fn unfinished(&self) -> oneshot::Receiver<Result<Vec<Unfinished>, StoreError>> {
+        let (answer, found) = oneshot::channel();
+        let _ = self.queue.send(Message::Unfinished(answer));
+        found
     }
 
-    fn ping(&self) -> Result<(), StoreError> {
-        self.read("reach", |connection| connection.query_row("SELECT 1", [], |_| Ok(())))
+    fn ping(&self) -> Receipt {
+        self.post(Message::Ping)
     }
 
     fn close(&self) {
@@ -275,7 +300,16 @@ impl Worker {
             let (mut units, mut settled) = (Vec::new(), Vec::new());
             let mut take = |message| match message {
                 Message::Batch(unit) => units.push(unit),
+                Message::Together(more) => units.extend(more),
                 Message::Settle(answer) => settled.push(answer),
+                Message::Ping(answer) => {
+                    let _ = answer.send(self.ping());
+                }
+                Message::Unfinished(answer) => {
+                    let doing = format!("look for unfinished turns in {}", self.path);
+                    let found = read::unfinished(&self.connection);
+                    let _ = answer.send(found.map_err(|e| failed(&doing, &e)));
+                }
                 Message::Close => open = false,
             };
             match messages.recv_timeout(RETRY) {
@@ -298,6 +332,13 @@ impl Worker {
                 let _ = answer.send(Ok(()));
             }
         }
+    }
+
+    fn ping(&self) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("SELECT 1 FROM identity")
+            .and_then(|mut statement| statement.query_row([], |_| Ok(())))
+            .map_err(|e| failed(&format!("reach {}", self.path), &e))
     }
 
     /// Applies what waits in one transaction, then tells everybody how it went.

@@ -23,6 +23,10 @@ const TURN: &str = "t.ordinal, t.turn_id, t.inference_id, t.session_id, t.state,
     t.profile_version, t.runtime_key, t.fingerprint, t.superseded, t.base, t.layout, t.data, t.metadata, \
     t.started_at_ms, t.ended_at_ms";
 
+/// Entities of a timeline that are few, and their bytes.
+const FEW: usize = 64;
+const FEW_BYTES: usize = 64 * 1024;
+
 type SqlRow<'a> = rusqlite::Row<'a>;
 
 fn conversation(row: &SqlRow<'_>) -> rusqlite::Result<(Row, ConversationRecord)> {
@@ -152,22 +156,57 @@ pub(super) fn timeline(
     range: TimelineRange,
 ) -> rusqlite::Result<TimelinePage> {
     let _reading = Reading::begin(connection)?;
-    let known: Option<(Row, i64, bool)> = connection
-        .prepare_cached(
-            "SELECT id, (SELECT coalesce(max(version), 0) FROM entities WHERE conversation = c.id), \
-             EXISTS (SELECT 1 FROM entity_texts WHERE conversation = c.id) FROM conversations c WHERE conv_id = ?1",
-        )?
-        .query_row([conv_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    let Some((row, newest, grows)) = known else { return Ok(TimelinePage::default()) };
+    let Some((row, newest, grows)) = known(connection, conv_id)? else {
+        return Ok(TimelinePage::default());
+    };
     let texts = if grows { texts(connection, row)? } else { HashMap::new() };
     let grown = texts.values().map(|grown| grown.version).max().unwrap_or(0);
-    let newest = unsigned(newest).max(grown);
+    let newest = newest.max(grown);
     // A version from another life, for example from before an adoption, answers everything (decision 22).
     if range.since == 0 || range.since > newest {
         return full(connection, row, range, newest, &texts);
     }
     changed(connection, row, range, newest, &texts)
+}
+
+/// A conversation, its newest version, and whether a message of it grows.
+fn known(connection: &Connection, conv_id: &str) -> rusqlite::Result<Option<(Row, u64, bool)>> {
+    connection
+        .prepare_cached(
+            "SELECT id, (SELECT coalesce(max(version), 0) FROM entities WHERE conversation = c.id), \
+             EXISTS (SELECT 1 FROM entity_texts WHERE conversation = c.id) FROM conversations c WHERE conv_id = ?1",
+        )?
+        .query_row([conv_id], |row| Ok((row.get(0)?, unsigned(row.get(1)?), row.get(2)?)))
+        .optional()
+}
+
+/// What changed since a version, if that is little and nothing grows: rows and bytes are bounded.
+pub(super) fn recent_timeline(
+    connection: &Connection,
+    conv_id: &str,
+    range: TimelineRange,
+) -> rusqlite::Result<Option<TimelinePage>> {
+    let _reading = Reading::begin(connection)?;
+    let Some((row, version, false)) = known(connection, conv_id)? else { return Ok(None) };
+    if range.since == 0 || range.since > version {
+        return Ok(None);
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT place, body FROM entities WHERE conversation = ?1 AND version > ?2 ORDER BY version",
+    )?;
+    let mut rows = statement.query(params![row, signed(range.since)])?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let body: String = row.get(1)?;
+        bytes += body.len();
+        found.push((unsigned(row.get(0)?), body));
+        if found.len() > FEW.min(range.limit) || bytes > FEW_BYTES {
+            return Ok(None);
+        }
+    }
+    found.sort_by_key(|entity| entity.0);
+    let entities = found.into_iter().map(|entity| entity.1).collect();
+    Ok(Some(TimelinePage { version, older: None, entities }))
 }
 
 /// The newest entities, in the order of their places.

@@ -48,6 +48,13 @@ impl Readers {
         Ok(outcome)
     }
 
+    /// Reads with a connection that is free, or not at all.
+    pub(super) fn try_with<T>(&self, read: impl FnOnce(&Connection) -> T) -> Option<T> {
+        let free = self.lock().free.pop()?;
+        let place = Place { readers: self, connection: Some(free) };
+        place.connection.as_ref().map(read)
+    }
+
     fn place(&self) -> Place<'_> {
         let mut pool = self.lock();
         loop {
