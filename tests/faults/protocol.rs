@@ -292,7 +292,7 @@ fn f26_a_flood_of_fragments_ends_at_the_limit_of_a_message_or_takes_no_memory() 
 #[test]
 fn f26_a_client_that_asks_and_never_reads_is_let_go() {
     let (_data, server) = start();
-    let (resident, before) = (server.resident(), server.descriptors());
+    let (resident, before) = (server.resident(), server.sockets());
     let mut wire = Wire::open(server.address, "c").unwrap();
     wire.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let asked = frame(FIN | TEXT, b"ping").repeat(100);
@@ -304,6 +304,6 @@ fn f26_a_client_that_asks_and_never_reads_is_let_go() {
     }
     assert!(server.resident() < resident + GROWTH);
     until(Duration::from_secs(25), "the socket to be let go", || {
-        (server.descriptors() <= before).then_some(())
+        (server.sockets() <= before).then_some(())
     });
 }

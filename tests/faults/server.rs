@@ -201,6 +201,15 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// How many of them are connections, or wait for some.
+    pub(crate) fn sockets(&self) -> usize {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let is_socket = |path: PathBuf| {
+            std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+        };
+        all.filter(|entry| entry.as_ref().is_ok_and(|entry| is_socket(entry.path()))).count()
+    }
+
     /// What it said so far.
     pub(crate) fn said(&mut self) -> String {
         self.starting.stderr()
