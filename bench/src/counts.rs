@@ -222,7 +222,7 @@ fn per_request(
     callgrind::control("--zero", &server)?;
     drive(counted)?;
     callgrind::control("--dump", &server)?;
-    server.stop()?;
+    drop(server.stop()?);
     let mut first = out.into_os_string();
     first.push(".1");
     Ok(callgrind::read(first.as_ref())?.total / counted.len() as f64)

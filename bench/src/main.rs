@@ -37,7 +37,7 @@ const USAGE: &str = "usage: collodi-bench all|b1|b2|b3|b4|b5|b6|b7|b8|b9|b10|b11
 type Run = fn(&Settings, &Seeds, &mut Report) -> Result<()>;
 
 /// In the order of `all`.
-const ROWS: [(&str, Run); 14] = [
+const ROWS: [(&str, Run); 15] = [
     ("b1", rows::get::run),
     ("b2", rows::list::run),
     ("b3", rows::write::run),
@@ -50,6 +50,7 @@ const ROWS: [(&str, Run); 14] = [
     ("b10", rows::hydrate::run),
     ("b11", rows::tool_loop::run),
     ("b12", rows::recovery::run),
+    ("b12", rows::snapshot::run),
     ("check", counts::check),
     ("counts", counts::whole),
 ];

