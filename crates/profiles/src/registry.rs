@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::error::Error;
@@ -21,6 +21,7 @@ use crate::profile::resolve::{Context, EffectiveProfile, Refusal, effective};
 use crate::settings::Settings;
 use crate::store::{ProfileStore, StoreError, StoreErrorKind};
 
+mod answers;
 mod bundle;
 mod by_slug;
 mod decide;
@@ -28,6 +29,7 @@ mod history;
 mod snapshot;
 mod writer;
 
+use answers::Waiting;
 pub use bundle::{Applied, ApplyBundle, SOURCE, Step};
 pub use decide::{CreateProfile, Guard, IfMatch, MakeDefault, RestoreProfile, UpdateProfile};
 pub use history::Comparison;
@@ -358,9 +360,9 @@ impl Registry {
         let closed =
             || Error::Store(StoreError::new(StoreErrorKind::Closed, "the registry is closed"));
         let place = self.places.clone().acquire_owned().await.map_err(|_| closed())?;
-        let (answer, answered) = oneshot::channel();
+        let (waiting, answered) = Waiting::new(place);
         // Once queued the command runs to its end, whether or not the caller still waits (D2).
-        self.queue.send(Message::Execute(command, answer, place)).map_err(|_| closed())?;
+        self.queue.send(Message::Execute(command, waiting)).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 

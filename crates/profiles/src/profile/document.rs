@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Extensions, Metadata, Policy, Profile, Runtime};
 use crate::ids::{ProfileSlug, RegistrySlug};
-use crate::json::sha256_hex;
+use crate::json::sha256_hex_of;
 
 /// What the author owns of a profile, as JSON text in two parts with room for the server's metadata between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Content {
     pub hash: String,
     /// Bytes of its text.
     pub size: usize,
-    /// The members up to the policy.
+    /// The members up to the policy, after a brace.
     before: String,
     /// The extensions with the comma before them, or nothing.
     after: String,
@@ -36,27 +36,29 @@ impl Content {
             runtime: &'a Runtime,
             policy: &'a Policy,
         }
-        let before = encode(&Before {
+        let mut before = encode(&Before {
             slug: &profile.slug,
             display_name: &profile.display_name,
             description: &profile.description,
             runtime: &profile.runtime,
             policy: &profile.policy,
         });
-        let before = before[1..before.len() - 1].to_owned();
+        before.pop();
         let after = match &profile.extensions {
             none if none.is_empty() => String::new(),
             extensions => [",\"extensions\":", &encode(extensions)].concat(),
         };
         // Objects are sorted, so equal content has equal text.
-        let owned = [&before, ",\"tags\":", &encode(&profile.metadata.tags), &after].concat();
-        Self { hash: sha256_hex(&owned), size: owned.len(), before, after }
+        let tags = encode(&profile.metadata.tags);
+        let owned = [before.get(1..).unwrap_or_default(), ",\"tags\":", &tags, &after];
+        let size = owned.iter().map(|part| part.len()).sum();
+        Self { hash: sha256_hex_of(&owned), size, before, after }
     }
 
     /// The whole profile as it is stored.
     #[must_use]
     pub fn document(&self, metadata: &Metadata) -> String {
-        ["{", &self.before, ",\"metadata\":", &encode(metadata), &self.after, "}"].concat()
+        [&self.before, ",\"metadata\":", &encode(metadata), &self.after, "}"].concat()
     }
 }
 

@@ -24,18 +24,18 @@ pub fn normalise(raw: Object, catalog: &Catalog, problems: &mut Vec<Problem>) ->
                 continue;
             }
         };
-        let field = format!("profile.extensions[{key}]");
+        let field = || format!("profile.extensions[{key}]");
         if extensions.contains_key(&key) {
             let reason =
                 format!("duplicate extension key after canonicalization: {}", quote(&raw_key));
-            problems.push(Problem::new(field, reason).keyword("duplicate"));
+            problems.push(Problem::new(field(), reason).keyword("duplicate"));
             continue;
         }
         let before = problems.len();
         let payload = check_payload(&key, payload, catalog, problems);
         if json::depth(&payload) > json::MAX_DEPTH {
             let reason = format!("must be at most {} levels deep", json::MAX_DEPTH);
-            problems.push(Problem::new(&field, reason).keyword("limit"));
+            problems.push(Problem::new(field(), reason).keyword("limit"));
         }
         if problems.len() == before {
             extensions.insert(key, payload);
@@ -50,12 +50,13 @@ fn check_payload(
     catalog: &Catalog,
     problems: &mut Vec<Problem>,
 ) -> Value {
-    let field = format!("profile.extensions[{key}]");
+    let field = || format!("profile.extensions[{key}]");
     let payload = match catalog.codec(key).map(|codec| (codec.decode)(&payload)) {
         None => payload,
         Some(Ok(decoded)) => decoded,
         Some(Err(error)) => {
-            problems.push(Problem::new(field, format!("decode failed: {error}")).keyword("codec"));
+            let reason = format!("decode failed: {error}");
+            problems.push(Problem::new(field(), reason).keyword("codec"));
             return payload;
         }
     };
@@ -63,16 +64,14 @@ fn check_payload(
     // "12" is fine there; here only their shape is.
     if catalog.middleware_of_key(key).is_some() {
         if let Err(reason) = super::middlewares::read_instances(&payload) {
-            problems.push(Problem::new(field, reason).keyword("type"));
+            problems.push(Problem::new(field(), reason).keyword("type"));
         }
         return payload;
     }
     if let Some(schema) = catalog.extension_schema(key) {
         problems.extend(schema.violations(&payload).into_iter().map(|violation| {
             let reason = violation.to_string();
-            Problem::new(field.as_str(), reason)
-                .keyword(violation.keyword)
-                .below(&violation.pointer)
+            Problem::new(field(), reason).keyword(violation.keyword).below(&violation.pointer)
         }));
     }
     payload

@@ -104,8 +104,8 @@ pub fn place_configs(
     problems: &mut Vec<Problem>,
 ) {
     for middleware in &mut runtime.middlewares {
-        middleware.name = middleware.name.trim().to_owned();
-        middleware.id = middleware.id.trim().to_owned();
+        trim(&mut middleware.name);
+        trim(&mut middleware.id);
     }
     check_inline(&runtime.middlewares, problems);
     check_repeats(&runtime.middlewares, problems);
@@ -186,9 +186,10 @@ fn raw_config(
     middleware: &MiddlewareUse,
     extensions: &Extensions,
 ) -> Result<Option<Object>, Option<Problem>> {
-    let field = format!("runtime.middlewares[{index}].config");
-    let config = config_of(index, middleware, extensions)
-        .map_err(|reason| Some(Problem::new(field.as_str(), reason).keyword("type")))?;
+    let config = config_of(index, middleware, extensions).map_err(|reason| {
+        let field = format!("runtime.middlewares[{index}].config");
+        Some(Problem::new(field, reason).keyword("type"))
+    })?;
     match config {
         None => Ok(None),
         Some(Value::Object(config)) => Ok(Some(config)),
@@ -205,11 +206,13 @@ fn reserved(
     stored: &Extensions,
     definition: &MiddlewareDefinition,
 ) -> Option<&'static str> {
+    let config = config?;
+    let mut set = definition.operator_only.iter().filter(|name| config.contains_key(**name));
+    let first = set.next()?;
     let before = stored.get(&definition.key).and_then(|payload| read_instances(payload).ok());
     let before = before.and_then(|slots| slots.get(slot(index, middleware).as_str()).copied());
-    let same = |name: &str| config.and_then(|c| c.get(name)) == before.and_then(|b| b.get(name));
-    let set = |name: &str| config.is_some_and(|config| config.contains_key(name));
-    definition.operator_only.iter().copied().find(|name| set(name) && !same(name))
+    let same = |name: &str| config.get(name) == before.and_then(|before| before.get(name));
+    [first].into_iter().chain(set).copied().find(|name| !same(name))
 }
 
 /// The same middleware more than once needs ids, or its configurations could not be told apart (decision 9).
@@ -282,10 +285,12 @@ fn is_read(
     definition: &MiddlewareDefinition,
 ) -> bool {
     runtime.middlewares.iter().enumerate().any(|(index, used)| {
+        if used.name.trim() != definition.name {
+            return false;
+        }
         let own = slot(index, used);
         let falls_back = used.id.trim().is_empty() && !instances.contains_key(own.as_str());
-        used.name.trim() == definition.name
-            && (own == slot_name || (falls_back && slot_name == "default"))
+        own == slot_name || (falls_back && slot_name == "default")
     })
 }
 
@@ -303,11 +308,11 @@ pub fn keep_unmentioned(
             continue; // said by the extensions' own rules
         };
         let mut kept = Vec::new();
-        for (index, used) in uses.iter().enumerate() {
+        let of_this = |(_, used): &(usize, &MiddlewareUse)| used.name.trim() == definition.name;
+        for (index, used) in uses.iter().enumerate().filter(of_this) {
             let own = slot(index, used);
             let by_default = used.id.trim().is_empty() && instances.contains_key("default");
-            if used.name.trim() == definition.name
-                && !by_default
+            if !by_default
                 && !instances.contains_key(own.as_str())
                 && let Some(config) = stored.get(own.as_str())
             {
@@ -360,6 +365,13 @@ pub fn follow_uses<'a>(
         write_instances(&mut extensions, key, instances);
     }
     Cow::Owned(extensions)
+}
+
+/// Most names have nothing to take off.
+fn trim(text: &mut String) {
+    if text.trim().len() < text.len() {
+        *text = text.trim().to_owned();
+    }
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -158,7 +158,8 @@ impl Layered {
         let definition = catalog.middleware(&used.name).ok_or_else(|| {
             refuse(format!("resolve middleware {label}: unknown middleware {}", quote(&used.name)))
         })?;
-        let source = |name: &str, layer, payload| Source { name: name.to_owned(), layer, payload };
+        let source =
+            |name: &'static str, layer, payload| Source { name: name.into(), layer, payload };
         let sources = vec![
             source("profile", Layer::Profile, profile),
             source("request", Layer::Request, request),

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Written;
+use super::answers::{Outcome, Waiting, tell_all};
 use super::decide::{Decide, Decision};
 use super::snapshot::Snapshot;
 use crate::error::Error;
@@ -23,14 +23,12 @@ use crate::store::{StoreError, StoreErrorKind, WriteSession};
 /// Most commands of one transaction.
 const GROUP: usize = 128;
 /// Snapshots that are kept after their successor was published.
-const RECENT: usize = 8;
+const RECENT: usize = 2;
 /// How long another process's commit may stay unseen while nothing is written here (decision 5: 500 ms).
 const POLL: Duration = Duration::from_millis(200);
 
-type Answer = oneshot::Sender<Result<Written, Error>>;
-
 pub(super) enum Message {
-    Execute(Command, Answer, OwnedSemaphorePermit),
+    Execute(Command, Waiting),
     Close,
 }
 
@@ -49,7 +47,7 @@ impl Command {
     }
 
     /// Decides and applies to a copy: what the write would answer (decision 14, `dry_run`).
-    pub(super) fn rehearse(self, snapshot: &Snapshot) -> Result<Written, Error> {
+    pub(super) fn rehearse(self, snapshot: &Snapshot) -> Outcome {
         let mut copy = snapshot.clone();
         let (registry, slug) = (self.registry.clone(), self.slug.clone());
         for change in self.decide(&copy)? {
@@ -69,11 +67,7 @@ impl Command {
     }
 }
 
-fn written(
-    snapshot: &Snapshot,
-    registry: &RegistrySlug,
-    slug: Option<&ProfileSlug>,
-) -> Result<Written, Error> {
+fn written(snapshot: &Snapshot, registry: &RegistrySlug, slug: Option<&ProfileSlug>) -> Outcome {
     let state = snapshot.registry(registry).ok_or(Error::RegistryNotFound)?;
     let stored = slug.and_then(|slug| state.get(slug)).cloned();
     Ok(Written {
@@ -103,17 +97,13 @@ impl Worker {
         while open {
             let mut group = Vec::new();
             match messages.recv_timeout(POLL) {
-                Ok(Message::Execute(command, answer, place)) => {
-                    group.push((command, answer, place));
-                }
+                Ok(Message::Execute(command, waiting)) => group.push((command, waiting)),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => open = false,
                 Err(RecvTimeoutError::Timeout) => self.poll(),
             }
             while !group.is_empty() && group.len() < GROUP {
                 match messages.try_recv() {
-                    Ok(Message::Execute(command, answer, place)) => {
-                        group.push((command, answer, place));
-                    }
+                    Ok(Message::Execute(command, waiting)) => group.push((command, waiting)),
                     Ok(Message::Close) => {
                         open = false;
                         break;
@@ -126,9 +116,9 @@ impl Worker {
             }
         }
         while let Ok(message) = messages.try_recv() {
-            if let Message::Execute(_, answer, _) = message {
+            if let Message::Execute(_, waiting) = message {
                 let closed = StoreError::new(StoreErrorKind::Closed, "the registry is closed");
-                let _ = answer.send(Err(closed.into()));
+                waiting.tell(Err(closed.into()));
             }
         }
     }
@@ -160,9 +150,8 @@ impl Worker {
         Ok(())
     }
 
-    fn turn(&mut self, group: Vec<(Command, Answer, OwnedSemaphorePermit)>) {
-        let (commands, answers): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|(command, answer, place)| (command, (answer, place))).unzip();
+    fn turn(&mut self, group: Vec<(Command, Waiting)>) {
+        let (commands, callers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let outcomes = match self.transact(commands) {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -170,20 +159,14 @@ impl Worker {
                 if error.kind == StoreErrorKind::Io {
                     self.fenced = Some(error.clone());
                 }
-                answers.iter().map(|_| Err(Error::Store(error.clone()))).collect()
+                callers.iter().map(|_| Err(Error::Store(error.clone()))).collect()
             }
         };
-        for ((answer, _place), outcome) in answers.into_iter().zip(outcomes) {
-            // A caller that went away does not change what was committed.
-            let _ = answer.send(outcome);
-        }
+        tell_all(callers.into_iter().zip(outcomes).collect());
     }
 
     /// Runs the commands in one transaction. An error means that nothing of it is there.
-    fn transact(
-        &mut self,
-        commands: Vec<Command>,
-    ) -> Result<Vec<Result<Written, Error>>, StoreError> {
+    fn transact(&mut self, commands: Vec<Command>) -> Result<Vec<Outcome>, StoreError> {
         if let Some(error) = &self.fenced {
             return Err(error.clone());
         }
@@ -208,7 +191,7 @@ impl Worker {
         Ok(outcomes)
     }
 
-    fn execute(&mut self, command: Command, working: &mut Snapshot) -> Result<Written, Error> {
+    fn execute(&mut self, command: Command, working: &mut Snapshot) -> Outcome {
         let (registry, slug) = (command.registry.clone(), command.slug.clone());
         let changes = command.decide(working)?;
         if !changes.is_empty() {

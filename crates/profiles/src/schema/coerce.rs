@@ -25,6 +25,9 @@ pub enum Type {
 }
 
 impl Type {
+    const NAMED: [Self; 6] =
+        [Self::Object, Self::Array, Self::String, Self::Boolean, Self::Integer, Self::Number];
+
     /// The word of the schema, empty for untyped.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -44,22 +47,18 @@ impl Type {
 #[must_use]
 pub fn type_of(schema: &Value) -> Type {
     let word = match schema.get("type") {
-        Some(Value::String(word)) => Some(word.trim().to_ascii_lowercase()),
-        Some(Value::Array(words)) => words
-            .iter()
-            .filter_map(Value::as_str)
-            .map(|word| word.trim().to_ascii_lowercase())
-            .find(|word| word != "null"),
+        Some(Value::String(word)) => Some(word.trim()),
+        Some(Value::Array(words)) => {
+            let mut words = words.iter().filter_map(Value::as_str).map(str::trim);
+            words.find(|word| !word.eq_ignore_ascii_case("null"))
+        }
         _ => None,
     };
-    match word.as_deref() {
-        Some("object") => Type::Object,
-        Some("array") => Type::Array,
-        Some("string") => Type::String,
-        Some("boolean") => Type::Boolean,
-        Some("integer") => Type::Integer,
-        Some("number") => Type::Number,
-        Some(_) => Type::Untyped,
+    match word {
+        Some(word) => {
+            let mut types = Type::NAMED.into_iter();
+            types.find(|t| t.as_str().eq_ignore_ascii_case(word)).unwrap_or(Type::Untyped)
+        }
         None if schema.get("properties").is_some_and(Value::is_object) => Type::Object,
         None if schema.get("items").is_some_and(Value::is_object) => Type::Array,
         None => Type::Untyped,

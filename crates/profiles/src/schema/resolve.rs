@@ -1,6 +1,7 @@
 //! The middleware config resolver: layers of configuration, coerced and merged per leaf, with the history of every
 //! value (chapter 10 §13).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -49,7 +50,7 @@ impl Layer {
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Names it in errors and traces.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// Its precedence.
     pub layer: Layer,
     /// An object, or nothing.
@@ -230,7 +231,7 @@ fn apply_source(
     })?;
     writes.sort_by(|a, b| a.path.cmp(&b.path));
     if let Some(provenance) = &mut provenance {
-        provenance.sources.push(Contribution { name: name.clone(), layer });
+        provenance.sources.push(Contribution { name: name.clone().into_owned(), layer });
     }
     for write in writes {
         let value =

@@ -74,9 +74,9 @@ impl Fixture {
         let (group, answers): (Vec<_>, Vec<_>) = decisions
             .into_iter()
             .map(|decision| {
-                let (answer, answered) = oneshot::channel();
                 let place = places.clone().try_acquire_owned().unwrap();
-                ((Command::new(decision, Stamp::default()), answer, place), answered)
+                let (waiting, answered) = Waiting::new(place);
+                ((Command::new(decision, Stamp::default()), waiting), answered)
             })
             .unzip();
         self.worker.turn(group);
@@ -149,12 +149,11 @@ fn losers_of_a_race_cost_no_write() {
 fn callers_that_come_after_the_end_are_told() {
     let fixture = Fixture::new();
     let (queue, messages) = mpsc::channel();
-    let (answer, mut answered) = oneshot::channel();
     let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let (waiting, mut answered) = Waiting::new(place);
     queue.send(Message::Close).unwrap();
-    queue
-        .send(Message::Execute(Command::new(create("a"), Stamp::default()), answer, place))
-        .unwrap();
+    let command = Command::new(create("a"), Stamp::default());
+    queue.send(Message::Execute(command, waiting)).unwrap();
     fixture.worker.run(&messages);
     assert!(
         matches!(answered.try_recv().unwrap(), Err(Error::Store(e)) if e.kind == StoreErrorKind::Closed)
@@ -194,4 +193,19 @@ fn c10_d6_versions_go_on_above_a_deleted_namesake() {
         outcome.as_ref().unwrap().stored.as_ref().map(|stored| stored.profile().metadata.version)
     };
     assert_eq!(outcomes.iter().map(version).collect::<Vec<_>>(), [Some(1), None, Some(3)]);
+}
+
+#[test]
+fn callers_are_told_though_the_runtime_of_the_first_has_ended() {
+    let mut fixture = Fixture::new();
+    let places = Arc::new(Semaphore::new(2));
+    let place = || places.clone().try_acquire_owned().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let (first, told_first) = runtime.block_on(async { Waiting::new(place()) });
+    let (second, told_second) = Waiting::new(place());
+    runtime.shutdown_background();
+    let command = |slug| Command::new(create(slug), Stamp::default());
+    fixture.worker.turn(vec![(command("a"), first), (command("b"), second)]);
+    assert!(told_first.blocking_recv().unwrap().is_ok());
+    assert!(told_second.blocking_recv().unwrap().is_ok());
 }

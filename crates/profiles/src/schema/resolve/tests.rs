@@ -3,7 +3,7 @@
 use super::*;
 
 fn source(name: &str, layer: Layer, payload: Value) -> Source {
-    Source { name: name.into(), layer, payload: Some(payload) }
+    Source { name: name.to_owned().into(), layer, payload: Some(payload) }
 }
 
 fn run(schema: Value, sources: Vec<Source>) -> Result<Resolved, String> {
