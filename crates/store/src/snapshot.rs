@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::thread::{self, ScopedJoinHandle};
 
 use collodi_profiles::json::hex;
 use collodi_profiles::store::{StoreError, StoreErrorKind};
@@ -164,12 +165,18 @@ fn fill(
     program: &str,
     taken_at_ms: i64,
 ) -> Result<Manifest, StoreError> {
-    let mut databases = Vec::new();
     // Chats first: a turn that is in must not name a profile that is not.
     let (chats, profiles): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|s| s.is_chats);
-    for source in chats.into_iter().chain(profiles) {
-        databases.push(copy(source, folder)?);
-    }
+    // While one is copied, the one before is read back.
+    let databases = thread::scope(|scope| {
+        let mut reading = Vec::new();
+        for source in chats.into_iter().chain(profiles) {
+            let (copy, kind) = copy(source, folder)?;
+            let from = real(&source.path).display().to_string();
+            reading.push(scope.spawn(move || describe(&copy, kind, &from)));
+        }
+        reading.into_iter().map(joined).collect::<Result<_, _>>()
+    })?;
     let manifest = Manifest { format: FORMAT, program: program.to_owned(), taken_at_ms, databases };
     let text = serde_json::to_string_pretty(&manifest)
         .map_err(|e| other(format!("describe the snapshot: {e}")))?;
@@ -178,8 +185,18 @@ fn fill(
     Ok(manifest)
 }
 
-fn copy(source: &Source, folder: &Path) -> Result<Described, StoreError> {
-    let path = &source.path.canonicalize().unwrap_or_else(|_| source.path.clone());
+/// What a thread of this module found.
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
+    thread.join().unwrap_or_else(|_| Err(other("reading a copy back panicked".into())))
+}
+
+/// Where a database is, whatever links lead to it.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn copy(source: &Source, folder: &Path) -> Result<(PathBuf, Kind), StoreError> {
+    let path = &real(&source.path);
     // Every row is read to copy it, and every page of the copy after that: the source need not be looked through too.
     let (kind, _) = kind_as(source, Look::Head)?;
     let name = path.file_name().and_then(|name| name.to_str());
@@ -192,13 +209,12 @@ fn copy(source: &Source, folder: &Path) -> Result<Described, StoreError> {
         .map_err(|e| failed(&doing, &e))?;
     let kept = step().and_then(|()| File::open(&target)?.sync_all());
     kept.map_err(|e| other(format!("{doing}: {e}")))?;
-    describe(&target, kind, &path.display().to_string())
+    Ok((target, kind))
 }
 
 /// Reads a copy back: its pages, its rows, its bytes.
 fn describe(path: &Path, kind: Kind, source: &str) -> Result<Described, StoreError> {
     let doing = format!("read {}", path.display());
-    let (bytes, sha256) = digest(path).map_err(|e| other(format!("{doing}: {e}")))?;
     let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     let mut described = Described {
         file,
@@ -208,10 +224,16 @@ fn describe(path: &Path, kind: Kind, source: &str) -> Result<Described, StoreErr
         identity: String::new(),
         revision: 0,
         rows: BTreeMap::new(),
-        bytes,
-        sha256,
+        bytes: 0,
+        sha256: String::new(),
     };
-    let verdict = read_into(&mut described, path).map_err(|e| failed(&doing, &e))?;
+    let (hashed, verdict) = thread::scope(|scope| {
+        let hashing = scope.spawn(|| digest(path).map_err(|e| other(format!("{doing}: {e}"))));
+        let verdict = read_into(&mut described, path).map_err(|e| failed(&doing, &e));
+        (joined(hashing), verdict)
+    });
+    (described.bytes, described.sha256) = hashed?;
+    let verdict = verdict?;
     if verdict != "ok" {
         let text = format!("{} is damaged: {verdict}", path.display());
         return Err(StoreError::new(StoreErrorKind::Corrupt, text));
@@ -223,6 +245,8 @@ fn describe(path: &Path, kind: Kind, source: &str) -> Result<Described, StoreErr
 fn read_into(described: &mut Described, path: &Path) -> rusqlite::Result<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
+    // A check goes from rows to their indexes and back: what it has read of them stays, up to 64 MiB.
+    connection.pragma_update(None, "cache_size", -64 * 1024)?;
     let text = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, String>(0));
     let verdict = text("PRAGMA integrity_check(1)")?;
     described.schema_version =
