@@ -205,13 +205,12 @@ impl ProfileStore for Memory {
     fn audit(&self, _: u64, _: usize) -> Result<Vec<Change>, StoreError> {
         Ok(Vec::new())
     }
-
-    fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
 }
 
 impl WriteSession for Nowhere {
+    fn ping(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
         Ok(false)
     }

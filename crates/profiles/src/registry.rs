@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::catalog::Catalog;
 use crate::error::Error;
@@ -110,8 +110,8 @@ impl Registry {
     /// # Errors
     /// When the store cannot be read or opened for writing.
     pub fn open(store: Arc<dyn ProfileStore>, options: Options) -> Result<Self, StoreError> {
-        let session = store.writer()?;
         let mut registry = Self::open_for_reading(store, options)?;
+        let session = registry.store.writer()?;
         let (queue, commands) = mpsc::channel();
         let writer = writer::Worker::new(session, registry.published.clone());
         let thread = thread::Builder::new()
@@ -188,6 +188,17 @@ impl Registry {
     ) -> Result<T, Error> {
         let store = self.store.clone();
         aside(move || Ok(read(&*store)?)).await
+    }
+
+    /// Whether the database and whoever writes it answer, for readiness. Waits behind the writes under way.
+    ///
+    /// # Errors
+    /// When they do not; a registry that is closed or was opened for reading has nobody who writes.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let closed = || StoreError::new(StoreErrorKind::Closed, "the registry is closed");
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Message::Ping(answer)).map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
     }
 
     /// Resolves a stored profile. Without overrides the result is computed once per version and shared.

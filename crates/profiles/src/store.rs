@@ -109,12 +109,6 @@ pub trait ProfileStore: Send + Sync {
     /// # Errors
     /// When the database cannot be read.
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
-
-    /// Whether the database answers, for readiness.
-    ///
-    /// # Errors
-    /// When it does not.
-    fn ping(&self) -> Result<(), StoreError>;
 }
 
 /// The connection of the writer thread.
@@ -152,4 +146,10 @@ pub trait WriteSession: Send {
 
     /// Drops everything since `begin`.
     fn rollback(&mut self);
+
+    /// Whether the database answers, for readiness.
+    ///
+    /// # Errors
+    /// When it does not.
+    fn ping(&mut self) -> Result<(), StoreError>;
 }

@@ -40,6 +40,17 @@ impl Database {
         self.store.as_ref().unwrap()
     }
 
+    /// What is there if the process dies now.
+    fn if_it_died(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+        let store = Some(SqliteChats::open(&folder.path().join("chat.db")).unwrap());
+        Self { folder, store }
+    }
+
     fn reopen(&mut self) {
         self.store = None;
         self.store = Some(SqliteChats::open(&self.path()).unwrap());
@@ -145,6 +156,15 @@ fn request(key: &str, at_ms: i64) -> Write {
         runtime: Object::new(),
         at_ms,
     }))
+}
+
+#[test]
+fn a_server_that_dies_while_it_stops_opens_again() {
+    let database = Database::new();
+    let row = database.store().new_row();
+    database.write(row, vec![conversation("a")]).unwrap();
+    database.store().close();
+    assert!(database.if_it_died().store().load("a").unwrap().is_some());
 }
 
 #[test]

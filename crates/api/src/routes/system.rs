@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use collodi_profiles::store::StoreError;
+use collodi_profiles::store::{StoreError, StoreErrorKind};
+use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -22,9 +23,10 @@ pub(crate) fn healthz() -> Response {
 
 /// Both databases answer and the server is not stopping.
 pub(crate) async fn readyz(app: &App) -> Response {
-    let (profiles, chats) = (app.registry.store().clone(), app.conversations.store().clone());
-    let profiles = tokio::task::spawn_blocking(move || profiles.ping());
-    let (registry, chat) = tokio::join!(reached(profiles), reached(chats.ping()));
+    let chats = app.conversations.store().ping();
+    let ended = |_| StoreError::new(StoreErrorKind::Closed, "whoever writes the chats has ended");
+    let chats = chats.map(|answered| answered.map_err(ended).flatten());
+    let (registry, chat) = tokio::join!(reached(app.registry.ping()), reached(chats));
     let draining = app.is_draining();
     let ready = registry == "ok" && chat == "ok" && !draining;
     let word = if draining {
@@ -38,11 +40,10 @@ pub(crate) async fn readyz(app: &App) -> Response {
     json_value(status, &json!({"status": word, "registry": registry, "chat": chat}))
 }
 
-async fn reached<E>(ping: impl Future<Output = Result<Result<(), StoreError>, E>>) -> &'static str {
+async fn reached(ping: impl Future<Output = Result<(), StoreError>>) -> &'static str {
     match tokio::time::timeout(PATIENCE, ping).await {
-        Ok(Ok(Ok(()))) => return "ok",
-        Ok(Ok(Err(error))) => tracing::error!(%error, "not ready"),
-        Ok(Err(_)) => tracing::error!("not ready: whoever answers has ended"),
+        Ok(Ok(())) => return "ok",
+        Ok(Err(error)) => tracing::error!(%error, "not ready"),
         Err(_) => tracing::error!("not ready: no answer in time"),
     }
     "failed"

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
 use super::Written;
 use super::answers::{Outcome, Waiting, tell_all};
@@ -29,6 +30,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 pub(super) enum Message {
     Execute(Command, Waiting),
+    Ping(oneshot::Sender<Result<(), StoreError>>),
     Close,
 }
 
@@ -96,20 +98,24 @@ impl Worker {
         let mut open = true;
         while open {
             let mut group = Vec::new();
-            match messages.recv_timeout(POLL) {
-                Ok(Message::Execute(command, waiting)) => group.push((command, waiting)),
-                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => open = false,
-                Err(RecvTimeoutError::Timeout) => self.poll(),
-            }
-            while !group.is_empty() && group.len() < GROUP {
-                match messages.try_recv() {
-                    Ok(Message::Execute(command, waiting)) => group.push((command, waiting)),
-                    Ok(Message::Close) => {
-                        open = false;
-                        break;
-                    }
-                    Err(_) => break,
+            let mut next = match messages.recv_timeout(POLL) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Disconnected) => Some(Message::Close),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.poll();
+                    None
                 }
+            };
+            while let Some(message) = next {
+                match message {
+                    Message::Execute(command, waiting) => group.push((command, waiting)),
+                    Message::Ping(answer) => {
+                        let _ = answer.send(self.session.ping());
+                    }
+                    Message::Close => open = false,
+                }
+                let more = open && group.len() < GROUP;
+                next = if more { messages.try_recv().ok() } else { None };
             }
             if !group.is_empty() {
                 self.turn(group);

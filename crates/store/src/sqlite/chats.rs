@@ -77,7 +77,9 @@ pub struct SqliteChats {
     next_row: AtomicI64,
     queue: Sender<Message>,
     backlog: Arc<AtomicUsize>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Ends with its connection: the last one that is closed folds the log in, which is the companion's to announce.
+    thread: Mutex<Option<JoinHandle<Connection>>>,
+    writer: Mutex<Option<Connection>>,
     companion: Companion,
 }
 
@@ -155,6 +157,7 @@ impl SqliteChats {
             queue,
             backlog,
             thread: Mutex::new(Some(thread)),
+            writer: Mutex::default(),
             companion: Companion::open(path, &identity)?,
         })
     }
@@ -261,7 +264,9 @@ impl ChatStore for SqliteChats {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = self.queue.send(Message::Close);
-            if thread.join().is_err() {
+            if let Ok(connection) = thread.join() {
+                *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+            } else {
                 tracing::error!("the chat writer ended in a panic");
             }
         }
@@ -271,7 +276,11 @@ impl ChatStore for SqliteChats {
 impl Drop for SqliteChats {
     fn drop(&mut self) {
         self.close();
-        self.companion.close(|| self.readers.close());
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.companion.close(|| {
+            self.readers.close();
+            *writer = None;
+        });
     }
 }
 
@@ -294,7 +303,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, messages: &Receiver<Message>) {
+    fn run(mut self, messages: &Receiver<Message>) -> Connection {
         let mut open = true;
         while open {
             let (mut units, mut settled) = (Vec::new(), Vec::new());
@@ -332,6 +341,7 @@ impl Worker {
                 let _ = answer.send(Ok(()));
             }
         }
+        self.connection
     }
 
     fn ping(&self) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! The registry on SQLite: an append-only table of changes, slim heads, one row per registry (design, section 4).
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,10 +55,10 @@ pub(crate) fn revision_of(path: &Path) -> Result<u64, StoreError> {
 /// A registry database file.
 pub struct SqliteProfiles {
     path: PathBuf,
-    /// Taken when the database is closed.
+    /// Opened by the first who reads while there is no [`Self::opener`].
     reader: Mutex<Option<Connection>>,
-    /// The connection that opened the database, for the first who writes.
-    opener: Mutex<Option<Connection>>,
+    /// The connection that opened the database: lent to the first who writes, closed with everything else.
+    opener: Arc<Mutex<Option<Connection>>>,
     /// Absent when the database was opened for reading only.
     companion: Option<Companion>,
 }
@@ -79,12 +80,10 @@ impl SqliteProfiles {
         let adopt = |connection: &Connection| adopt::adopt(connection, path, catalog, now_ms);
         let check = |connection: &Connection| adopt::check(connection, path, catalog);
         let opener = migrate::open(path, &SCHEMA, check, adopt)?;
-        let reader = connect(path, Access::Read)?;
-        // By reading, this connection takes part in the log, which would go with the last writer otherwise.
-        let identity = reader
+        let identity = opener
             .query_row("SELECT id FROM identity", [], |row| row.get::<_, String>(0))
             .map_err(|e| failed(&format!("read {}", path.display()), &e))?;
-        let (reader, opener) = (Mutex::new(Some(reader)), Mutex::new(Some(opener)));
+        let (reader, opener) = (Mutex::default(), Arc::new(Mutex::new(Some(opener))));
         let companion = Some(Companion::open(path, &identity)?);
         Ok(Self { path: path.to_owned(), reader, opener, companion })
     }
@@ -104,7 +103,7 @@ impl SqliteProfiles {
             return Err(StoreError::new(StoreErrorKind::Other, text));
         }
         let reader = Mutex::new(Some(connect(path, Access::Read)?));
-        let opener = Mutex::default();
+        let opener = Arc::default();
         Ok(Self { path: path.to_owned(), reader, opener, companion: None })
     }
 
@@ -113,17 +112,24 @@ impl SqliteProfiles {
         doing: &str,
         read: impl FnOnce(&Connection) -> Result<T, ReadError>,
     ) -> Result<T, StoreError> {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let closed = || StoreError::new(StoreErrorKind::Closed, "the database is closed");
-        let connection = reader.as_ref().ok_or_else(closed)?;
-        read(connection).map_err(|error| error.at(&format!("{doing} {}", self.path.display())))
+        let at = |error: ReadError| error.at(&format!("{doing} {}", self.path.display()));
+        // At a start, before anybody writes, one connection does.
+        if let Some(opener) = &*self.opener.lock().unwrap_or_else(PoisonError::into_inner) {
+            return read(opener).map_err(at);
+        }
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = match &mut *reader {
+            Some(connection) => connection,
+            none => none.insert(connect(&self.path, Access::Read)?),
+        };
+        read(connection).map_err(at)
     }
 }
 
 impl Drop for SqliteProfiles {
     fn drop(&mut self) {
         let reader = self.reader.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let opener = self.opener.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut opener = self.opener.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(companion) = &self.companion {
             companion.close(|| drop((opener.take(), reader.take())));
         }
@@ -166,8 +172,10 @@ impl ProfileStore for SqliteProfiles {
     fn writer(&self) -> Result<Box<dyn WriteSession>, StoreError> {
         let opener = self.opener.lock().unwrap_or_else(PoisonError::into_inner).take();
         let connection = match opener {
-            Some(connection) => connection,
-            None => connect(&self.path, Access::Write)?,
+            Some(connection) => Lent { connection: Some(connection), to: self.opener.clone() },
+            None => {
+                Lent { connection: Some(connect(&self.path, Access::Write)?), to: Arc::default() }
+            }
         };
         let path = self.path.display().to_string();
         Ok(Box::new(Session { connection, path, seen: None, touched: BTreeMap::new(), lost: None }))
@@ -214,12 +222,6 @@ impl ProfileStore for SqliteProfiles {
                 "SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.id > ?1 ORDER BY c.id LIMIT ?2"
             );
             read_changes(connection, &sql, params![signed(after), limit])
-        })
-    }
-
-    fn ping(&self) -> Result<(), StoreError> {
-        self.read("reach the registry", |connection| {
-            Ok(connection.query_row("SELECT 1 FROM migrations LIMIT 1", [], |_| Ok(()))?)
         })
     }
 }
@@ -371,8 +373,34 @@ fn read_change(
     })
 }
 
+/// A connection that goes back when it is not used any more: the last one that is closed folds the log in, which is the
+/// companion's to announce.
+struct Lent {
+    connection: Option<Connection>,
+    to: Arc<Mutex<Option<Connection>>>,
+}
+
+impl Deref for Lent {
+    type Target = Connection;
+
+    #[expect(clippy::unreachable, reason = "taken when this is dropped")]
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().unwrap_or_else(|| unreachable!("a connection that is lent"))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        // A transaction ends with whoever began it. A connection that cannot even do that is closed here.
+        if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
+            *self.to.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        }
+    }
+}
+
 struct Session {
-    connection: Connection,
+    connection: Lent,
     /// For errors.
     path: String,
     /// `data_version` as last seen: it moves when another connection commits.
@@ -462,6 +490,13 @@ impl WriteSession for Session {
         {
             tracing::error!(%error, "failed to roll back");
         }
+    }
+
+    fn ping(&mut self) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("SELECT 1 FROM migrations LIMIT 1")
+            .and_then(|mut statement| statement.query_row([], |_| Ok(())))
+            .map_err(|e| self.failed("reach", &e))
     }
 }
 

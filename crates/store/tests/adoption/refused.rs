@@ -206,6 +206,17 @@ fn a_log_without_its_database_is_refused() {
 }
 
 #[test]
+fn a_registry_whose_writer_has_ended_is_not_taken_for_closed() {
+    let sample = ours();
+    let store = sample.open().unwrap();
+    drop(store.writer().unwrap());
+    assert!(sample.names().contains(&"profiles.db-wal".into()), "{:?}", sample.names());
+    drop(store);
+    assert!(!sample.names().contains(&"profiles.db-wal".into()), "{:?}", sample.names());
+    sample.open().unwrap();
+}
+
+#[test]
 fn a_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let error = SqliteProfiles::open(folder.path(), &catalog(), 1).err().unwrap();

@@ -126,9 +126,8 @@ pub(crate) fn a_store_reads_what_another_one_committed(fixture: &Fixture) {
 }
 
 pub(crate) fn a_store_that_works_answers_a_ping(fixture: &Fixture) {
-    let store = fixture.open();
-    store.ping().unwrap();
-    let mut session = store.writer().unwrap();
+    let mut session = fixture.open().writer().unwrap();
+    session.ping().unwrap();
     session.begin().unwrap();
-    store.ping().unwrap();
+    session.ping().unwrap();
 }

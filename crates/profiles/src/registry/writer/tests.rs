@@ -49,6 +49,9 @@ impl WriteSession for Scripted {
         Ok(())
     }
     fn rollback(&mut self) {}
+    fn ping(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 struct Fixture {
