@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use tokio::runtime::Builder;
 
+use super::recovery::median;
 use super::{chatting, prompt};
 use crate::provider;
 use crate::report::{Goal, Report, Row};
@@ -33,12 +34,17 @@ pub(crate) fn run(settings: &Settings, seeds: &Seeds, report: &mut Report) -> Re
         let workload = format!("{watchers} watchers, bytes of the log / 4 x text + 64 KB");
         report.add(Row::count("B7", workload, (disk as f64, allowed), Goal::AtMost(1.0)));
     }
-    let cost = |n: u64| -> Result<f64> {
+    let cost = |n: u64, round: usize| -> Result<f64> {
         let text = format!("bench deltas={n} size={SIZE} pace_us=500");
-        let (_, cpu, _) = stream(&server, &format!("cpu{n}"), "incremental", 1, &text)?;
+        let (_, cpu, _) = stream(&server, &format!("cpu{n}-{round}"), "incremental", 1, &text)?;
         Ok(cpu)
     };
-    let (small, large) = (cost(2_000)?, cost(20_000)?);
+    let (mut small, mut large) = (Vec::new(), Vec::new());
+    for round in 0..settings.rounds {
+        small.push(cost(2_000, round)?);
+        large.push(cost(20_000, round)?);
+    }
+    let (small, large) = (median(small), median(large));
     report.add(Row::count(
         "B7",
         "cpu of 20,000 / 2,000 deltas",
