@@ -70,17 +70,9 @@ impl Database {
         assert_eq!(verdict, "ok");
         let rows = self.rows();
         check_numbers(&rows);
-        let newest: BTreeMap<&str, &Row> = rows
-            .iter()
-            .filter(|row| !row.slug.is_empty() && row.operation != "set_default")
-            .map(|row| (row.slug.as_str(), row))
-            .collect();
-        let heads = self.heads();
-        assert_eq!(heads.len(), newest.len());
-        for (slug, version, deleted) in heads {
-            let row = newest[slug.as_str()];
-            assert_eq!((row.version, row.document.is_none()), (version, deleted), "head of {slug}");
-        }
+        self.check_chains();
+        self.check_heads(&rows);
+        let newest = newest(&rows);
         let (default, metadata): (String, String) = self
             .connection
             .query_row("SELECT default_profile, metadata FROM registries", [], |row| {
@@ -121,6 +113,35 @@ impl Database {
         rows.unwrap().map(Result::unwrap).collect()
     }
 
+    /// Each change names the one before it of its profile.
+    fn check_chains(&self) {
+        let sql = "SELECT id, slug, previous, nth FROM changes WHERE slug <> '' ORDER BY id";
+        let mut statement = self.connection.prepare(sql).unwrap();
+        let mut ends: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let (id, slug): (i64, String) = (row.get(0).unwrap(), row.get(1).unwrap());
+            let end = ends.entry(slug).or_default();
+            assert_eq!((row.get(2), row.get(3)), (Ok(end.0), Ok(end.1 + 1)), "change {id}");
+            *end = (id, end.1 + 1);
+        }
+    }
+
+    /// Heads are as the log was when they were written.
+    fn check_heads(&self, rows: &[Row]) {
+        let until: usize = self
+            .connection
+            .query_row("SELECT change_id FROM heads_until", [], |row| row.get(0))
+            .unwrap();
+        let newest = newest(&rows[..until]);
+        let heads = self.heads();
+        assert_eq!(heads.len(), newest.len());
+        for (slug, version, deleted) in heads {
+            let row = newest[slug.as_str()];
+            assert_eq!((row.version, row.document.is_none()), (version, deleted), "head of {slug}");
+        }
+    }
+
     fn heads(&self) -> Vec<(String, u64, bool)> {
         let sql = "SELECT slug, version, deleted FROM heads";
         let mut statement = self.connection.prepare(sql).unwrap();
@@ -129,6 +150,13 @@ impl Database {
         });
         heads.unwrap().map(Result::unwrap).collect()
     }
+}
+
+/// What each profile is after these changes.
+fn newest(rows: &[Row]) -> BTreeMap<&str, &Row> {
+    let of_profiles =
+        rows.iter().filter(|row| !row.slug.is_empty() && row.operation != "set_default");
+    of_profiles.map(|row| (row.slug.as_str(), row)).collect()
 }
 
 /// Versions of a slug rise by one, also across delete and create; the registry's with every write.

@@ -159,7 +159,7 @@ impl Writer {
         let version = self.versions.entry(slug.clone()).or_insert(1);
         *version += 1;
         self.connection
-            .prepare_cached("INSERT INTO changes VALUES (?1, 'default', 'update', ?2, ?3, ?1, 'profile-00000', ?4, ?5, ?5, 'bench', 'http-api', '', ?6, ?7)")?
+            .prepare_cached("INSERT INTO changes VALUES (?1, ?1 - 1, ?3, 'default', 'update', ?2, ?3, ?1, 'profile-00000', ?4, ?5, ?5, 'bench', 'http-api', '', ?6, ?7)")?
             .execute(params![
                 self.revision,
                 slug,
@@ -169,12 +169,6 @@ impl Writer {
                 "019b0000-0000-7000-8000-000000000000",
                 1_750_000_000_000_i64,
             ])?;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO heads VALUES ('default', ?1, ?2, ?3, 0) ON CONFLICT (registry, slug) DO UPDATE \
-                 SET version = excluded.version, change_id = excluded.change_id, deleted = excluded.deleted",
-            )?
-            .execute(params![slug, *version, self.revision])?;
         Ok(())
     }
 

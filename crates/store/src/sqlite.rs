@@ -13,9 +13,12 @@ pub mod adopt;
 mod changes;
 pub mod chats;
 pub(crate) mod companion;
+mod heads;
 pub mod import;
 pub mod migrate;
 pub mod profiles;
+mod registries;
+mod row;
 
 /// How long a statement waits for another process.
 const BUSY: Duration = Duration::from_secs(5);

@@ -9,8 +9,10 @@ use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::changes::{append_change, write_head};
+use super::changes::append_change;
 use super::failed;
+use super::heads::{Newest, fold};
+use super::registries::write_registry;
 
 /// Longest note of a change, in bytes (decision 47).
 const NOTE: usize = 500;
@@ -36,13 +38,15 @@ pub(super) fn adopt(
     for adopted in read(connection, path, catalog)? {
         let changes = changes_of(adopted, next_id, now_ms);
         for change in &changes {
-            append_change(connection, change).map_err(fail)?;
+            // Each is the first of its profile.
+            append_change(connection, change, Newest::default()).map_err(fail)?;
         }
         if let Some(last) = changes.last() {
-            write_head(connection, &last.registry, &last.head).map_err(fail)?;
+            write_registry(connection, &last.registry, &last.head).map_err(fail)?;
         }
         next_id += changes.len() as u64;
     }
+    fold(connection).map_err(|error| error.at(&format!("adopt {}", path.display())))?;
     // What is dropped may hold provider keys; its pages are overwritten, not just let go.
     connection
         .execute_batch("PRAGMA secure_delete = ON; DROP TABLE profile_registries")

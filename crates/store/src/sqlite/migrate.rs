@@ -73,7 +73,10 @@ pub(crate) fn open(
     use_wal(&connection).map_err(fail)?;
     // The schema is in the file itself from the start, and what an adoption overwrote is gone from it. Others that read
     // meanwhile only put that off.
-    let fold = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    // A connection that has renamed a table reads the schema anew, and cannot fold while it does.
+    let fold = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+        .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
     fold.map_err(|e| failed(&format!("fold the log of {}", path.display()), &e))?;
     Ok(connection)
 }

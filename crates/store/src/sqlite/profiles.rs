@@ -5,18 +5,19 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use collodi_profiles::json::sha256_hex;
-use collodi_profiles::profile::Profile;
-use collodi_profiles::profile::history::{Change, Operation, RegistryHead, Stamp};
+use collodi_profiles::profile::history::{Change, RegistryHead};
 use collodi_profiles::store::{
     Contents, ProfileStore, StoreError, StoreErrorKind, StoredRegistry, WriteSession,
 };
 use collodi_profiles::{Catalog, ProfileSlug, RegistrySlug};
-use rusqlite::{Connection, Row, params};
+use rusqlite::Connection;
 
-use super::changes::{append_change, signed, unsigned, write_head};
+use super::changes::{self, append_change, read_document};
 use super::companion::{Companion, lock_folder};
+use super::heads::{Chains, Newest, read_heads};
 use super::migrate::{self, Migration, Schema};
+use super::registries::{read_registries, write_registry};
+use super::row::{ReadError, signed, unsigned};
 use super::{Access, Found, Look, adopt, check_library, connect, failed, inspect};
 use crate::restore::refuse_unfinished;
 
@@ -31,14 +32,17 @@ pub(crate) fn newest_schema() -> i64 {
 const SCHEMA: Schema = Schema {
     application_id: APPLICATION_ID,
     look: Look::Every,
-    migrations: &[Migration {
-        name: "0001_registry",
-        sql: include_str!("../../migrations/profiles/0001_registry.sql"),
-    }],
+    migrations: &[
+        Migration {
+            name: "0001_registry",
+            sql: include_str!("../../migrations/profiles/0001_registry.sql"),
+        },
+        Migration {
+            name: "0002_chains",
+            sql: include_str!("../../migrations/profiles/0002_chains.sql"),
+        },
+    ],
 };
-
-const CHANGE_COLUMNS: &str = "c.id, c.registry, c.operation, c.slug, c.version, c.registry_version, \
-    c.default_profile, c.document, c.content_hash, c.actor, c.source, c.note, c.request_id, c.at_ms";
 
 /// How many changes a registry database of ours has seen.
 ///
@@ -136,31 +140,6 @@ impl Drop for SqliteProfiles {
     }
 }
 
-/// What can go wrong with a row.
-enum ReadError {
-    Sql(rusqlite::Error),
-    Row(String),
-}
-
-impl From<rusqlite::Error> for ReadError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl ReadError {
-    fn row(table: &str, row: impl std::fmt::Display, detail: impl std::fmt::Display) -> Self {
-        Self::Row(format!("table {table}, row {row}: {detail}"))
-    }
-
-    fn at(self, doing: &str) -> StoreError {
-        match self {
-            Self::Sql(error) => failed(doing, &error),
-            Self::Row(text) => StoreError::new(StoreErrorKind::Corrupt, format!("{doing}: {text}")),
-        }
-    }
-}
-
 impl ProfileStore for SqliteProfiles {
     fn load(&self) -> Result<Contents, StoreError> {
         self.read("load the registry", |connection| {
@@ -178,7 +157,15 @@ impl ProfileStore for SqliteProfiles {
             }
         };
         let path = self.path.display().to_string();
-        Ok(Box::new(Session { connection, path, seen: None, touched: BTreeMap::new(), lost: None }))
+        Ok(Box::new(Session {
+            connection,
+            path,
+            seen: None,
+            chains: Chains::default(),
+            last: 0,
+            touched: BTreeMap::new(),
+            lost: None,
+        }))
     }
 
     fn history(
@@ -188,14 +175,8 @@ impl ProfileStore for SqliteProfiles {
         before: u64,
         limit: usize,
     ) -> Result<Vec<Change>, StoreError> {
-        let before = if before == 0 { i64::MAX } else { signed(before) };
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read("read the history", |connection| {
-            let sql = format!(
-                "SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.registry = ?1 AND c.slug = ?2 AND c.id < ?3 \
-                 ORDER BY c.id DESC LIMIT ?4"
-            );
-            read_changes(connection, &sql, params![registry.as_str(), slug.as_str(), before, limit])
+            changes::history(connection, (registry, slug), before, limit)
         })
     }
 
@@ -206,171 +187,43 @@ impl ProfileStore for SqliteProfiles {
         version: u64,
     ) -> Result<Option<Change>, StoreError> {
         self.read("read a version", |connection| {
-            let sql = format!(
-                "SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.registry = ?1 AND c.slug = ?2 AND c.version = ?3 \
-                 AND c.document IS NOT NULL ORDER BY c.id LIMIT 1"
-            );
-            let of = params![registry.as_str(), slug.as_str(), signed(version)];
-            Ok(read_changes(connection, &sql, of)?.pop())
+            changes::version(connection, (registry, slug), version)
         })
     }
 
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read("read the audit log", |connection| {
-            let sql = format!(
-                "SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.id > ?1 ORDER BY c.id LIMIT ?2"
-            );
-            read_changes(connection, &sql, params![signed(after), limit])
+            changes::changes_after(connection, after, limit)
         })
     }
 }
 
 fn load(connection: &Connection) -> Result<Contents, ReadError> {
-    let mut contents = Contents {
-        revision: connection
-            .query_row("SELECT coalesce(max(id), 0) FROM changes", [], |row| row.get::<_, i64>(0))
-            .map(unsigned)?,
-        registries: BTreeMap::new(),
-    };
-    for (slug, head) in read_heads(connection)? {
-        contents.registries.insert(slug, StoredRegistry { head, ..StoredRegistry::default() });
-    }
-    let mut statement = connection.prepare(
-        "SELECT h.registry, h.slug, h.version, h.deleted, c.id, c.document, c.document_hash \
-         FROM heads h JOIN changes c ON c.id = h.change_id ORDER BY h.registry, h.slug",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(4)?;
-        let broken = |detail: String| ReadError::row("changes", id, detail);
-        let (registry, slug) = (read_registry(row, 0)?, read_slug(row, 1)?);
-        let registry = contents
-            .registries
+    let revision = connection
+        .query_row("SELECT coalesce(max(id), 0) FROM changes", [], |row| row.get::<_, i64>(0))
+        .map(unsigned)?;
+    let mut registries: BTreeMap<_, _> = read_registries(connection)?
+        .into_iter()
+        .map(|(slug, head)| (slug, StoredRegistry { head, ..StoredRegistry::default() }))
+        .collect();
+    for ((registry, slug), head) in read_heads(connection)? {
+        let registry = registries
             .get_mut(&registry)
             .ok_or_else(|| ReadError::row("heads", &slug, format!("no registry {registry}")))?;
-        let version = unsigned(row.get(2)?);
-        if row.get::<_, bool>(3)? {
-            registry.deleted.insert(slug, version);
-            continue;
+        if head.deleted {
+            registry.deleted.insert(slug, unsigned(head.version));
+        } else {
+            let profile = read_document(connection, head.change, &slug, head.version)?;
+            registry.profiles.push(profile);
         }
-        let document = row.get_ref(5)?.as_str().unwrap_or_default();
-        if sha256_hex(document) != row.get_ref(6)?.as_str().unwrap_or_default() {
-            return Err(broken("the document does not match its hash".into()));
-        }
-        let profile = parse_document(document).map_err(broken)?;
-        if profile.slug != slug || profile.metadata.version != version {
-            return Err(broken(format!("the document is not version {version} of {slug}")));
-        }
-        registry.profiles.push(profile);
     }
-    for (slug, registry) in &mut contents.registries {
+    for (slug, registry) in &mut registries {
         let slugs = registry.profiles.iter().map(|profile| &profile.slug);
         if let Some(repair) = registry.head.repair_default(slugs) {
             tracing::warn!(registry = %slug, "{repair}");
         }
     }
-    Ok(contents)
-}
-
-fn read_heads(connection: &Connection) -> Result<BTreeMap<RegistrySlug, RegistryHead>, ReadError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT slug, display_name, description, default_profile, metadata FROM registries",
-    )?;
-    let mut rows = statement.query([])?;
-    let mut heads = BTreeMap::new();
-    while let Some(row) = rows.next()? {
-        let slug = read_registry(row, 0)?;
-        let broken = |detail: String| ReadError::row("registries", &slug, detail);
-        let head = RegistryHead {
-            display_name: row.get(1)?,
-            description: row.get(2)?,
-            default_profile: ProfileSlug::parse_optional(&row.get::<_, String>(3)?)
-                .map_err(|e| broken(e.to_string()))?,
-            metadata: serde_json::from_str(&row.get::<_, String>(4)?)
-                .map_err(|e| broken(e.to_string()))?,
-        };
-        heads.insert(slug, head);
-    }
-    Ok(heads)
-}
-
-fn parse_document(text: &str) -> Result<Profile, String> {
-    serde_json::from_str(text).map_err(|e| format!("document: {e}"))
-}
-
-fn read_registry(row: &Row<'_>, column: usize) -> Result<RegistrySlug, ReadError> {
-    let text: String = row.get(column)?;
-    RegistrySlug::parse(&text).map_err(|e| ReadError::Row(e.to_string()))
-}
-
-fn read_slug(row: &Row<'_>, column: usize) -> Result<ProfileSlug, ReadError> {
-    let text: String = row.get(column)?;
-    ProfileSlug::parse(&text).map_err(|e| ReadError::Row(e.to_string()))
-}
-
-fn read_changes(
-    connection: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-) -> Result<Vec<Change>, ReadError> {
-    // Heads and changes as of one moment; inside the writer's transaction they are that anyway.
-    let reading =
-        connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
-    let heads = read_heads(connection)?;
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params)?;
-    let mut changes = Vec::new();
-    while let Some(row) = rows.next()? {
-        changes.push(read_change(row, &heads)?);
-    }
-    drop(reading);
-    Ok(changes)
-}
-
-fn read_change(
-    row: &Row<'_>,
-    heads: &BTreeMap<RegistrySlug, RegistryHead>,
-) -> Result<Change, ReadError> {
-    let id: i64 = row.get(0)?;
-    let broken = |detail: String| ReadError::row("changes", id, detail);
-    let registry = read_registry(row, 1)?;
-    let word: String = row.get(2)?;
-    let operation =
-        Operation::parse(&word).ok_or_else(|| broken(format!("unknown operation {word}")))?;
-    let stamp = Stamp {
-        actor: row.get(9)?,
-        source: row.get(10)?,
-        note: row.get(11)?,
-        request_id: row.get(12)?,
-        at_ms: row.get(13)?,
-    };
-    // The log keeps what a change did to the registry; names and creation come from the registry's row.
-    let mut head = heads.get(&registry).cloned().unwrap_or_default();
-    head.default_profile = ProfileSlug::parse_optional(&row.get::<_, String>(6)?)
-        .map_err(|e| broken(e.to_string()))?;
-    let version = unsigned(row.get(5)?);
-    if head.metadata.version != version {
-        head.metadata.version = version;
-        head.metadata.updated_at_ms = stamp.at_ms;
-        head.metadata.updated_by.clone_from(&stamp.actor);
-        head.metadata.source.clone_from(&stamp.source);
-    }
-    let document: Option<String> = row.get(7)?;
-    let profile = document.as_deref().map(parse_document).transpose().map_err(broken)?;
-    Ok(Change {
-        id: unsigned(id),
-        registry,
-        operation,
-        slug: ProfileSlug::parse_optional(&row.get::<_, String>(3)?)
-            .map_err(|e| broken(e.to_string()))?,
-        version: unsigned(row.get(4)?),
-        profile: profile.map(Arc::new),
-        document: document.unwrap_or_default(),
-        content_hash: row.get(8)?,
-        head: Arc::new(head),
-        stamp,
-    })
+    Ok(Contents { revision, registries })
 }
 
 /// A connection that goes back when it is not used any more: the last one that is closed folds the log in, which is the
@@ -405,6 +258,9 @@ struct Session {
     path: String,
     /// `data_version` as last seen: it moves when another connection commits.
     seen: Option<i64>,
+    chains: Chains,
+    /// The newest change of this transaction.
+    last: i64,
     /// Registries of this transaction, written once at its end however many changes they saw.
     touched: BTreeMap<RegistrySlug, Arc<RegistryHead>>,
     /// SQLite gave the whole transaction up by itself (a full disk does that): nothing of it may be written any more.
@@ -426,12 +282,15 @@ impl WriteSession for Session {
     fn begin(&mut self) -> Result<(), StoreError> {
         self.touched.clear();
         self.lost = None;
-        self.run("BEGIN IMMEDIATE").map_err(|e| self.failed("begin a write to", &e))
+        self.run("BEGIN IMMEDIATE").map_err(|e| self.failed("begin a write to", &e))?;
+        self.chains.catch_up(&self.connection).map_err(|error| {
+            self.rollback();
+            error.at(&format!("read the newest changes of {}", self.path))
+        })
     }
 
     fn changes_after(&mut self, revision: u64) -> Result<Vec<Change>, StoreError> {
-        let sql = format!("SELECT {CHANGE_COLUMNS} FROM changes c WHERE c.id > ?1 ORDER BY c.id");
-        let read = read_changes(&self.connection, &sql, params![signed(revision)]);
+        let read = changes::changes_after(&self.connection, revision, usize::MAX);
         if read.is_err() {
             // Ask again next time: what was not read was not taken over.
             self.seen = None;
@@ -443,22 +302,18 @@ impl WriteSession for Session {
         if let Some(lost) = &self.lost {
             return Err(lost.clone());
         }
-        let appended = self.run("SAVEPOINT command").and_then(|()| {
-            changes.iter().try_for_each(|change| append_change(&self.connection, change))?;
-            self.run("RELEASE command")
-        });
-        if let Err(error) = appended {
-            let error = self.failed("append a change to", &error);
-            if self.connection.is_autocommit() {
+        if let Err(error) = self.append_all(changes) {
+            let error = error.at(&format!("append a change to {}", self.path));
+            // What is rolled back is a savepoint of ours, so this can fail only with the transaction itself.
+            let back = self.run("ROLLBACK TO command").and_then(|()| self.run("RELEASE command"));
+            self.chains.forget();
+            if back.is_err() || self.chains.catch_up(&self.connection).is_err() {
                 self.lost = Some(error.clone());
-            } else {
-                // What is rolled back is a savepoint of ours, so this can fail only with the transaction itself.
-                let _ = self.run("ROLLBACK TO command");
-                let _ = self.run("RELEASE command");
             }
             return Err(error);
         }
         for change in changes {
+            self.last = signed(change.id);
             self.touched.insert(change.registry.clone(), change.head.clone());
         }
         Ok(())
@@ -470,19 +325,18 @@ impl WriteSession for Session {
             self.rollback();
             return Err(lost);
         }
-        let committed = touched
-            .iter()
-            .try_for_each(|(slug, head)| write_head(&self.connection, slug, head))
-            .and_then(|()| self.run("COMMIT"));
-        committed.map_err(|error| {
-            let error = self.failed("commit to", &error);
+        self.commit_all(&touched).map_err(|error| {
+            self.chains.forget();
             self.rollback();
-            error
+            error.at(&format!("commit to {}", self.path))
         })
     }
 
     fn rollback(&mut self) {
-        self.touched.clear();
+        if !self.touched.is_empty() {
+            self.chains.forget();
+            self.touched.clear();
+        }
         // What this transaction read of others was not published, so it has to be read again.
         self.seen = None;
         if !self.connection.is_autocommit()
@@ -505,7 +359,40 @@ impl Session {
         failed(&format!("{doing} {}", self.path), error)
     }
 
+    fn append_all(&mut self, changes: &[Change]) -> Result<(), ReadError> {
+        self.run("SAVEPOINT command")?;
+        for change in changes {
+            let before = match &change.slug {
+                Some(slug) => {
+                    let id = signed(change.id);
+                    self.chains.lengthen(&self.connection, id, &change.registry, slug)?
+                }
+                None => Newest::default(),
+            };
+            append_change(&self.connection, change, before)?;
+        }
+        self.run("RELEASE command")?;
+        Ok(())
+    }
+
+    fn commit_all(
+        &mut self,
+        touched: &BTreeMap<RegistrySlug, Arc<RegistryHead>>,
+    ) -> Result<(), ReadError> {
+        for (slug, head) in touched {
+            write_registry(&self.connection, slug, head)?;
+        }
+        if !touched.is_empty() {
+            self.chains.settle(&self.connection, self.last)?;
+        }
+        self.run("COMMIT")?;
+        Ok(())
+    }
+
     fn run(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The log of changes: history of one profile, audit of all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use collodi_profiles::profile::history::{Change, Operation};
 
@@ -99,6 +99,54 @@ pub(crate) fn pages_of_history_lose_no_change_of_the_same_version(fixture: &Fixt
         seen.extend(ids(&page));
     }
     assert_eq!(seen, wanted);
+}
+
+/// Long enough that a store may put parts of the log together, with two writers that take turns.
+pub(crate) fn a_long_log_is_read_as_it_was_written(fixture: &Fixture) {
+    let stores = [fixture.open(), fixture.open()];
+    let mut sessions = stores.each_ref().map(|store| store.writer().unwrap());
+    let mut author = Author::new();
+    let mut newest = BTreeMap::<String, (u64, bool)>::new();
+    let mut all = Vec::new();
+    for group in 0..12_usize {
+        let mut changes = Vec::new();
+        for n in 0..500_usize {
+            let name = format!("p{:02}", (group * 500 + n) * 31 % 37);
+            let (version, there) = newest.get(&name).copied().unwrap_or_default();
+            changes.push(match (there, n % 11) {
+                (true, 0) => author.make_default(&name, version),
+                (true, 1) => author.delete(&name, version + 1, Some("p00")),
+                (true, _) => author.update(&name, version + 1),
+                (false, _) => author.create(&name, version + 1),
+            });
+            let change = &changes[n];
+            newest.insert(name, (change.version, change.operation != Operation::Delete));
+        }
+        let session = &mut sessions[group % 2];
+        session.begin().unwrap();
+        changes.chunks(7).for_each(|some| session.append(some).unwrap());
+        session.commit().unwrap();
+        all.append(&mut changes);
+
+        let mut contents = fixture.open().load().unwrap();
+        let stored = contents.registries.remove(&registry("default")).unwrap();
+        let profiles = stored.profiles.iter().map(|it| (&it.slug, (it.metadata.version, true)));
+        let deleted = stored.deleted.iter().map(|(slug, version)| (slug, (*version, false)));
+        let loaded = profiles.chain(deleted).map(|(slug, state)| (slug.to_string(), state));
+        assert_eq!(loaded.collect::<BTreeMap<_, _>>(), newest);
+    }
+    assert_eq!(stores[0].audit(0, usize::MAX).unwrap(), all);
+    for name in newest.keys() {
+        let of = (registry("default"), slug(name));
+        let mut wanted: Vec<_> = all.iter().filter(|c| c.slug.as_ref() == Some(&of.1)).collect();
+        for change in wanted.iter().filter(|change| change.profile.is_some()) {
+            let found = stores[1].version(&of.0, &of.1, change.version).unwrap();
+            assert_eq!(found.as_ref(), Some(*change));
+        }
+        wanted.reverse();
+        let history = stores[1].history(&of.0, &of.1, 0, usize::MAX).unwrap();
+        assert_eq!(history.iter().collect::<Vec<_>>(), wanted);
+    }
 }
 
 pub(crate) fn audit_is_oldest_first_over_all_registries(fixture: &Fixture) {

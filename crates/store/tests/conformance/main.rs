@@ -58,6 +58,7 @@ conformance! {
         history_is_of_one_profile_of_one_registry
         history_goes_on_across_delete_and_create
         pages_of_history_lose_no_change_of_the_same_version
+        a_long_log_is_read_as_it_was_written
         audit_is_oldest_first_over_all_registries
         audit_is_paged_by_id
         a_change_comes_back_as_it_was_written;

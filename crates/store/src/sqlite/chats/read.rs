@@ -15,7 +15,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use serde::de::DeserializeOwned;
 
-use crate::sqlite::changes::{signed, unsigned};
+use crate::sqlite::row::{signed, unsigned};
 
 const CONVERSATION: &str = "c.conv_id, c.session_id, c.title, c.status, c.last_error, c.runtime_key, c.created_at_ms, \
     c.last_activity_ms, c.seq, c.id";

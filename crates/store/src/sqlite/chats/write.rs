@@ -6,7 +6,7 @@ use collodi_chat::turn::Layout;
 use collodi_profiles::json::Object;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
-use crate::sqlite::changes::signed;
+use crate::sqlite::row::signed;
 
 /// Most keys of one conversation (decision 43).
 const MAX_REQUESTS: i64 = 1_000;

@@ -1,0 +1,208 @@
+//! Where each profile stands. Heads are written for thousands of changes at once, so that a write touches no page but the
+//! end of the log: `heads_until` says which change they count up to, and the log says what came after it (the tail).
+
+use std::collections::{BTreeMap, HashMap};
+
+use collodi_profiles::{ProfileSlug, RegistrySlug};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::row::{ReadError, read_registry, read_slug};
+
+/// Changes after which heads are written: what a start and a look into a history may have to read over again.
+pub(super) const TAIL: i64 = 4096;
+
+pub(super) type Key = (RegistrySlug, ProfileSlug);
+
+/// What a profile is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) version: i64,
+    /// The change that wrote its document, or deleted it.
+    pub(super) change: i64,
+    pub(super) deleted: bool,
+}
+
+/// The end of a profile's chain of changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Newest {
+    /// The change, 0 for none.
+    pub(super) id: i64,
+    /// The how manieth it is of its profile.
+    pub(super) nth: i64,
+}
+
+/// What the tail says of a profile.
+struct Moved {
+    newest: Newest,
+    /// Absent if it only became the default.
+    head: Option<Head>,
+}
+
+/// Every profile that there is or was.
+pub(super) fn read_heads(connection: &Connection) -> Result<BTreeMap<Key, Head>, ReadError> {
+    let mut heads = BTreeMap::new();
+    let mut statement =
+        connection.prepare("SELECT registry, slug, version, change_id, deleted FROM heads")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let head = Head { version: row.get(2)?, change: row.get(3)?, deleted: row.get(4)? };
+        heads.insert((read_registry(row, 0)?, read_slug(row, 1)?), head);
+    }
+    let (_, tail) = read_tail(connection, until(connection)?)?;
+    heads.extend(tail.into_iter().filter_map(|(key, moved)| Some((key, moved.head?))));
+    Ok(heads)
+}
+
+/// The end of the chain of one profile.
+pub(super) fn newest_of(
+    connection: &Connection,
+    registry: &RegistrySlug,
+    slug: &ProfileSlug,
+) -> rusqlite::Result<Newest> {
+    let in_tail = connection
+        .prepare_cached(
+            "SELECT id, nth FROM changes WHERE id > (SELECT change_id FROM heads_until) \
+             AND registry = ?1 AND slug = ?2 ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row(params![registry.as_str(), slug.as_str()], |row| {
+            Ok(Newest { id: row.get(0)?, nth: row.get(1)? })
+        })
+        .optional()?;
+    in_tail.map_or_else(|| in_heads(connection, registry, slug), Ok)
+}
+
+fn in_heads(
+    connection: &Connection,
+    registry: &RegistrySlug,
+    slug: &ProfileSlug,
+) -> rusqlite::Result<Newest> {
+    connection
+        .prepare_cached("SELECT newest_id, nth FROM heads WHERE registry = ?1 AND slug = ?2")?
+        .query_row(params![registry.as_str(), slug.as_str()], |row| {
+            Ok(Newest { id: row.get(0)?, nth: row.get(1)? })
+        })
+        .optional()
+        .map(Option::unwrap_or_default)
+}
+
+fn until(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT change_id FROM heads_until")?.query_row([], |row| row.get(0))
+}
+
+/// What changed after `id`, by profile, and the last change of all.
+fn read_tail(connection: &Connection, id: i64) -> Result<(i64, BTreeMap<Key, Moved>), ReadError> {
+    let mut tail = BTreeMap::<Key, Moved>::new();
+    let mut last = id;
+    let mut statement = connection.prepare_cached(
+        "SELECT id, nth, registry, slug, version, document IS NULL, operation = 'delete' \
+         FROM changes WHERE id > ?1 ORDER BY id",
+    )?;
+    let mut rows = statement.query([id])?;
+    while let Some(row) = rows.next()? {
+        last = row.get(0)?;
+        let newest = Newest { id: last, nth: row.get(1)? };
+        if newest.nth == 0 {
+            continue; // of a registry alone
+        }
+        let (undocumented, deleted): (bool, bool) = (row.get(5)?, row.get(6)?);
+        let head = (deleted || !undocumented)
+            .then(|| Ok::<_, rusqlite::Error>(Head { version: row.get(4)?, change: last, deleted }))
+            .transpose()?;
+        let key = (read_registry(row, 2)?, read_slug(row, 3)?);
+        let moved = tail.entry(key).or_insert(Moved { newest, head });
+        *moved = Moved { newest, head: head.or(moved.head) };
+    }
+    Ok((last, tail))
+}
+
+/// Writes the heads anew, in order, so that each of their pages is touched once; inside of the caller's transaction.
+pub(super) fn fold(connection: &Connection) -> Result<(), ReadError> {
+    let (last, tail) = read_tail(connection, until(connection)?)?;
+    let mut put =
+        connection.prepare_cached("REPLACE INTO heads VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    let mut lengthen = connection.prepare_cached(
+        "UPDATE heads SET newest_id = ?3, nth = ?4 WHERE registry = ?1 AND slug = ?2",
+    )?;
+    for ((registry, slug), Moved { newest, head }) in &tail {
+        let (registry, slug) = (registry.as_str(), slug.as_str());
+        match head {
+            Some(Head { version, change, deleted }) => put.execute(params![
+                registry, slug, version, change, deleted, newest.id, newest.nth
+            ])?,
+            None => lengthen.execute(params![registry, slug, newest.id, newest.nth])?,
+        };
+    }
+    connection.execute("UPDATE heads_until SET change_id = ?1", [last])?;
+    Ok(())
+}
+
+/// The ends of chains, as a session that writes knows them: those of the tail, and those that it looked up.
+#[derive(Default)]
+pub(super) struct Chains {
+    /// Whether they were read since something went wrong.
+    known: bool,
+    /// The last change that is in them.
+    last: i64,
+    /// What `heads_until` said when the tail was read.
+    until: i64,
+    newest: HashMap<RegistrySlug, HashMap<ProfileSlug, Newest>>,
+}
+
+impl Chains {
+    /// Takes over what others committed, and everything after a failure. Comes first in a transaction.
+    pub(super) fn catch_up(&mut self, connection: &Connection) -> Result<(), ReadError> {
+        if !self.known {
+            self.newest.clear();
+            self.until = until(connection)?;
+            self.last = self.until;
+        }
+        let (last, tail) = read_tail(connection, self.last)?;
+        self.last = last;
+        for ((registry, slug), moved) in tail {
+            self.newest.entry(registry).or_default().insert(slug, moved.newest);
+        }
+        self.known = true;
+        Ok(())
+    }
+
+    /// What was written in a transaction is not there: everything is read again when it is needed.
+    pub(super) fn forget(&mut self) {
+        self.known = false;
+    }
+
+    /// Makes a change the newest of its profile; says which one was that before.
+    pub(super) fn lengthen(
+        &mut self,
+        connection: &Connection,
+        id: i64,
+        registry: &RegistrySlug,
+        slug: &ProfileSlug,
+    ) -> rusqlite::Result<Newest> {
+        let known = self.newest.get_mut(registry).and_then(|of| of.get_mut(slug));
+        let before = match known {
+            Some(newest) => std::mem::replace(newest, Newest { id, nth: newest.nth + 1 }),
+            None => {
+                let before = in_heads(connection, registry, slug)?;
+                let of = self.newest.entry(registry.clone()).or_default();
+                of.insert(slug.clone(), Newest { id, nth: before.nth + 1 });
+                before
+            }
+        };
+        Ok(before)
+    }
+
+    /// Writes the heads if the tail has become long. Comes last in a transaction whose newest change is `last`.
+    pub(super) fn settle(&mut self, connection: &Connection, last: i64) -> Result<(), ReadError> {
+        self.last = last;
+        if last - self.until < TAIL {
+            return Ok(());
+        }
+        // Somebody else may have done it meanwhile.
+        self.until = until(connection)?;
+        if last - self.until >= TAIL {
+            fold(connection)?;
+            self.until = last;
+        }
+        Ok(())
+    }
+}
