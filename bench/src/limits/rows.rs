@@ -113,6 +113,7 @@ impl Writer {
 
     fn run(&mut self, messages: &Receiver<Message>) -> Result<()> {
         while let Ok(first) = messages.recv() {
+            std::thread::yield_now();
             let mut answers = vec![first.2];
             let mut group = vec![(first.0, first.1)];
             while group.len() < GROUP {
@@ -134,9 +135,7 @@ impl Writer {
             .prepare_cached("PRAGMA data_version")?
             .query_row([], |row| row.get::<_, i64>(0))?;
         for (slug, body) in group {
-            self.statement("SAVEPOINT command")?;
             self.append(slug, body)?;
-            self.statement("RELEASE command")?;
         }
         self.connection
             .prepare_cached(

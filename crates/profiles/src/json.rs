@@ -12,6 +12,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+mod scan;
+
 /// A JSON object.
 pub type Object = Map<String, Value>;
 
@@ -39,10 +41,12 @@ pub fn parse(bytes: &[u8]) -> Result<Value, InvalidJson> {
 pub fn parse_as<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidJson> {
     let invalid = |e: serde_json::Error| InvalidJson(e.to_string());
     let text = std::str::from_utf8(bytes).map_err(|e| InvalidJson(e.to_string()))?;
-    check_integers(text.as_bytes())?;
-    let mut reader = serde_json::Deserializer::from_str(text);
-    UniqueKeys.deserialize(&mut reader).map_err(invalid)?;
-    reader.end().map_err(invalid)?;
+    if !scan::is_plain(text.as_bytes()) {
+        check_integers(text.as_bytes())?;
+        let mut reader = serde_json::Deserializer::from_str(text);
+        UniqueKeys.deserialize(&mut reader).map_err(invalid)?;
+        reader.end().map_err(invalid)?;
+    }
     serde_json::from_str(text).map_err(invalid)
 }
 

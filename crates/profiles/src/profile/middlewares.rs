@@ -15,8 +15,29 @@ use crate::json::Object;
 use crate::quote::quote;
 use crate::schema::resolve::{Layer, Source, resolve_config};
 
-/// Slot to configuration, as a payload holds them.
-type Instances<'a> = BTreeMap<&'a str, &'a Object>;
+/// Slot to configuration, as a payload holds them: all of them are objects.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Instances<'a>(Option<&'a Object>);
+
+impl<'a> Instances<'a> {
+    fn get(self, slot: &str) -> Option<&'a Object> {
+        self.0?.get(slot)?.as_object()
+    }
+
+    fn has(self, slot: &str) -> bool {
+        self.0.is_some_and(|slots| slots.contains_key(slot))
+    }
+
+    /// In order of the slots.
+    pub fn iter(self) -> impl Iterator<Item = (&'a String, &'a Object)> {
+        let slots = self.0.into_iter().flatten();
+        slots.filter_map(|(slot, config)| Some((slot, config.as_object()?)))
+    }
+
+    fn owned(self) -> Object {
+        self.0.cloned().unwrap_or_default()
+    }
+}
 
 /// The slot of the use at `index`.
 #[must_use]
@@ -40,9 +61,9 @@ pub fn config_of(
     let key = ExtensionKey::for_middleware(&middleware.name).map_err(|e| e.to_string())?;
     let Some(payload) = extensions.get(&key) else { return Ok(None) };
     let instances = read_instances(payload)?;
-    let found = instances.get(slot(index, middleware).as_str());
+    let found = instances.get(&slot(index, middleware));
     let fallback = || instances.get("default").filter(|_| middleware.id.trim().is_empty());
-    Ok(found.or_else(fallback).map(|config| Value::Object((*config).clone())))
+    Ok(found.or_else(fallback).map(|config| Value::Object(config.clone())))
 }
 
 /// Reads the payload of a middleware's extension key; members other than `instances` are ignored.
@@ -52,24 +73,17 @@ pub fn config_of(
 pub fn read_instances(payload: &Value) -> Result<Instances<'_>, String> {
     let object = match payload {
         Value::Object(object) => object,
-        Value::Null => return Ok(Instances::new()),
+        Value::Null => return Ok(Instances::default()),
         _ => return Err("payload must be an object".into()),
     };
     match object.get("instances") {
-        None | Some(Value::Null) => Ok(Instances::new()),
-        Some(Value::Object(slots)) => slots
-            .iter()
-            .map(|(slot, config)| match config {
-                Value::Object(config) => Ok((slot.as_str(), config)),
-                _ => Err(format!("instances[{}] must be an object", quote(slot))),
-            })
-            .collect(),
+        None | Some(Value::Null) => Ok(Instances::default()),
+        Some(Value::Object(slots)) => match slots.iter().find(|(_, config)| !config.is_object()) {
+            Some((slot, _)) => Err(format!("instances[{}] must be an object", quote(slot))),
+            None => Ok(Instances(Some(slots))),
+        },
         Some(_) => Err("instances must be an object".into()),
     }
-}
-
-fn owned(instances: &Instances<'_>) -> Object {
-    instances.iter().map(|(slot, config)| ((*slot).to_owned(), (*config).clone().into())).collect()
 }
 
 fn write_instances(extensions: &mut Extensions, key: &ExtensionKey, instances: Object) {
@@ -210,7 +224,7 @@ fn reserved(
     let mut set = definition.operator_only.iter().filter(|name| config.contains_key(**name));
     let first = set.next()?;
     let before = stored.get(&definition.key).and_then(|payload| read_instances(payload).ok());
-    let before = before.and_then(|slots| slots.get(slot(index, middleware).as_str()).copied());
+    let before = before.and_then(|slots| slots.get(&slot(index, middleware)));
     let same = |name: &str| config.get(name) == before.and_then(|before| before.get(name));
     [first].into_iter().chain(set).copied().find(|name| !same(name))
 }
@@ -268,9 +282,9 @@ pub fn loose_slots<'a>(
     for (key, payload) in extensions {
         let Some(definition) = catalog.middleware_of_key(key) else { continue };
         let Ok(instances) = read_instances(payload) else { continue };
-        for (slot_name, config) in &instances {
-            if !is_read(slot_name, &instances, runtime, definition) {
-                loose.push((definition, (*slot_name).to_owned(), (*config).clone()));
+        for (slot_name, config) in instances.iter() {
+            if !is_read(slot_name, instances, runtime, definition) {
+                loose.push((definition, slot_name.clone(), config.clone()));
             }
         }
     }
@@ -280,7 +294,7 @@ pub fn loose_slots<'a>(
 /// Whether some use takes its configuration from the slot: its own, or `default` when it has neither id nor own slot.
 fn is_read(
     slot_name: &str,
-    instances: &Instances<'_>,
+    instances: Instances<'_>,
     runtime: &Runtime,
     definition: &MiddlewareDefinition,
 ) -> bool {
@@ -289,7 +303,7 @@ fn is_read(
             return false;
         }
         let own = slot(index, used);
-        let falls_back = used.id.trim().is_empty() && !instances.contains_key(own.as_str());
+        let falls_back = used.id.trim().is_empty() && !instances.has(&own);
         own == slot_name || (falls_back && slot_name == "default")
     })
 }
@@ -304,23 +318,24 @@ pub fn keep_unmentioned(
     for key in catalog.middleware_keys() {
         let Some(definition) = catalog.middleware_of_key(key) else { continue };
         let Some(Ok(stored)) = stored.get(key).map(read_instances) else { continue };
-        let Ok(instances) = written.get(key).map_or(Ok(Instances::new()), read_instances) else {
+        let Ok(instances) = written.get(key).map_or(Ok(Instances::default()), read_instances)
+        else {
             continue; // said by the extensions' own rules
         };
         let mut kept = Vec::new();
         let of_this = |(_, used): &(usize, &MiddlewareUse)| used.name.trim() == definition.name;
         for (index, used) in uses.iter().enumerate().filter(of_this) {
             let own = slot(index, used);
-            let by_default = used.id.trim().is_empty() && instances.contains_key("default");
+            let by_default = used.id.trim().is_empty() && instances.has("default");
             if !by_default
-                && !instances.contains_key(own.as_str())
-                && let Some(config) = stored.get(own.as_str())
+                && !instances.has(&own)
+                && let Some(config) = stored.get(&own)
             {
-                kept.push((own, *config));
+                kept.push((own, config));
             }
         }
         if !kept.is_empty() {
-            let mut all = owned(&instances);
+            let mut all = instances.owned();
             all.extend(kept.into_iter().map(|(slot, config)| (slot, config.clone().into())));
             write_instances(written, key, all);
         }
@@ -345,7 +360,7 @@ pub fn follow_uses<'a>(
     let mut extensions = stored.clone();
     for key in catalog.middleware_keys() {
         let Some(payload) = extensions.get(key) else { continue };
-        let Ok(mut instances) = read_instances(payload).map(|instances| owned(&instances)) else {
+        let Ok(mut instances) = read_instances(payload).map(Instances::owned) else {
             continue;
         };
         let Some(definition) = catalog.middleware_of_key(key) else { continue };

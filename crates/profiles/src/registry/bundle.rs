@@ -392,13 +392,12 @@ impl<'a> Work<'a> {
                 || Metadata { version: last(), ..Metadata::default() },
                 |before| before.metadata.clone(),
             );
-            let metadata = Metadata { tags: checked.profile.metadata.tags.clone(), ..metadata };
             let before = before.map_or(Side::Nothing, Side::of);
-            let (profile, content) = (checked.profile, checked.content);
+            let (mut profile, content) = (checked.profile, checked.content);
+            profile.metadata = Metadata { tags: profile.metadata.tags, ..metadata };
             let (registry, head) = (self.draft.slug.clone(), self.head.clone());
             let stamp = self.stamp.clone();
-            let change =
-                decide::change(registry, operation, profile, content, &metadata, head, stamp);
+            let change = decide::change(registry, operation, profile, content, head, stamp);
             let after = change.profile.clone().map_or(Side::Nothing, Side::Profile);
             self.add(change, before, after);
         }

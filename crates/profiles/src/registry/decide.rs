@@ -123,7 +123,7 @@ pub(super) fn create_profile(
     let slug = slug.map_err(|_| Error::InvalidSlug(request.slug.clone()))?;
     let problems = checked.problems();
     let (guard, set_default) = (request.guard, request.set_default);
-    let (profile, content) = (checked.profile, checked.content);
+    let (mut profile, content) = (checked.profile, checked.content);
     let decide = {
         let (registry, slug) = (registry.clone(), slug.clone());
         move |snapshot: &Snapshot, stamp: Stamp| {
@@ -136,18 +136,9 @@ pub(super) fn create_profile(
             if set_default || state.is_empty() {
                 head.default_profile = Some(slug.clone());
             }
-            let before =
-                Metadata { version: state.last_version(&slug), ..profile.metadata.clone() };
+            profile.metadata.version = state.last_version(&slug);
             let registry = state.slug().clone();
-            Ok(vec![change(
-                registry,
-                Operation::Create,
-                profile,
-                content,
-                &before,
-                head.into(),
-                stamp,
-            )])
+            Ok(vec![change(registry, Operation::Create, profile, content, head.into(), stamp)])
         }
     };
     Ok(Decision { registry, slug: Some(slug), decide: Box::new(decide) })
@@ -185,11 +176,9 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
         if changes_nothing {
             return Ok(vec![default_change(state, profile, head.into(), stamp)]);
         }
-        let before =
-            Metadata { tags: checked.profile.metadata.tags.clone(), ..profile.metadata.clone() };
         let registry = state.slug().clone();
         let (profile, content) = (checked.profile, checked.content);
-        Ok(vec![change(registry, Operation::Update, profile, content, &before, head.into(), stamp)])
+        Ok(vec![change(registry, Operation::Update, profile, content, head.into(), stamp)])
     };
     Decision { registry, slug: Some(slug), decide: Box::new(decide) }
 }
@@ -209,10 +198,9 @@ pub(super) fn restore_profile(
         return Err(Error::Validation(problems));
     }
     let (registry, slug) = (request.registry.clone(), request.slug.clone());
-    let (profile, content) = (checked.profile, checked.content);
+    let (mut profile, content) = (checked.profile, checked.content);
     let decide = move |snapshot: &Snapshot, stamp: Stamp| {
         let state = find_registry(snapshot, &request.registry)?;
-        let tags = profile.metadata.tags.clone();
         let mut head = touch_head(state.head(), &stamp);
         let before = match state.get(&request.slug) {
             Some(stored) => {
@@ -227,17 +215,9 @@ pub(super) fn restore_profile(
         if state.is_empty() {
             head.default_profile = Some(request.slug.clone());
         }
-        let before = Metadata { tags, ..before };
+        profile.metadata = Metadata { tags: profile.metadata.tags, ..before };
         let registry = state.slug().clone();
-        Ok(vec![change(
-            registry,
-            Operation::Restore,
-            profile,
-            content,
-            &before,
-            head.into(),
-            stamp,
-        )])
+        Ok(vec![change(registry, Operation::Restore, profile, content, head.into(), stamp)])
     };
     Ok(Decision { registry, slug: Some(slug), decide: Box::new(decide) })
 }
@@ -310,20 +290,12 @@ pub(super) fn bootstrap(
             let (of, shared, stamped) = (registry.clone(), head.clone(), stamp.clone());
             let created = without_document(of, Operation::CreateRegistry, None, 0, shared, stamped);
             let mut changes = if existing.is_none() { vec![created] } else { Vec::new() };
-            for profile in profiles {
+            for mut profile in profiles {
                 let last = existing.map_or(0, |state| state.last_version(&profile.slug));
-                let before = Metadata { version: last, ..profile.metadata.clone() };
+                profile.metadata.version = last;
                 let content = profile.content();
-                let (registry, head) = (registry.clone(), head.clone());
-                changes.push(change(
-                    registry,
-                    Operation::Create,
-                    profile,
-                    content,
-                    &before,
-                    head,
-                    stamp.clone(),
-                ));
+                let (registry, head, stamp) = (registry.clone(), head.clone(), stamp.clone());
+                changes.push(change(registry, Operation::Create, profile, content, head, stamp));
             }
             Ok(changes)
         }
@@ -385,25 +357,21 @@ fn check_profile_version(
 }
 
 pub(super) fn touch_head(head: &RegistryHead, stamp: &Stamp) -> RegistryHead {
-    let metadata = head.metadata.touched(stamp.at_ms, &stamp.actor, &stamp.source);
-    RegistryHead {
-        display_name: head.display_name.clone(),
-        description: head.description.clone(),
-        default_profile: head.default_profile.clone(),
-        metadata,
-    }
+    let mut head = head.clone();
+    head.metadata.touch(stamp.at_ms, &stamp.actor, &stamp.source);
+    head
 }
 
+/// The change that writes `profile`, whose metadata is that of the version before but for its tags.
 pub(super) fn change(
     registry: RegistrySlug,
     operation: Operation,
     mut profile: Profile,
     content: Content,
-    before: &Metadata,
     head: Arc<RegistryHead>,
     stamp: Stamp,
 ) -> Change {
-    profile.metadata = before.touched(stamp.at_ms, &stamp.actor, &stamp.source);
+    profile.metadata.touch(stamp.at_ms, &stamp.actor, &stamp.source);
     Change {
         id: 0,
         registry,

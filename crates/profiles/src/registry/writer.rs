@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -99,7 +100,11 @@ impl Worker {
         while open {
             let mut group = Vec::new();
             let mut next = match messages.recv_timeout(POLL) {
-                Ok(message) => Some(message),
+                Ok(message) => {
+                    // Who is about to write too does so first: a group costs little more than a single command.
+                    thread::yield_now();
+                    Some(message)
+                }
                 Err(RecvTimeoutError::Disconnected) => Some(Message::Close),
                 Err(RecvTimeoutError::Timeout) => {
                     self.poll();

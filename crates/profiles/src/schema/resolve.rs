@@ -149,7 +149,59 @@ pub fn resolve_config(
     middleware: &MiddlewareUse,
     sources: Vec<Source>,
 ) -> Result<Object, ResolveError> {
+    if let [source] = &sources[..]
+        && middleware.name.trim() == name.trim()
+        && let Some(config) = merge_fitting(schema, source)
+    {
+        return Ok(config);
+    }
     merge(name, schema, middleware, sources, None)
+}
+
+/// The configuration that one source makes, if all of it fits: most do, and need no words about where they do not.
+fn merge_fitting(schema: &Schema, source: &Source) -> Option<Object> {
+    let document = schema.document();
+    let payload = match &source.payload {
+        None => &Object::new(),
+        Some(payload) => payload.as_object()?,
+    };
+    let mut config = Object::new();
+    let defaults = schema.defaults.as_ref().and_then(Value::as_object);
+    for layer in defaults.into_iter().chain([payload]) {
+        put_fitting(document, layer, &mut config)?;
+    }
+    match coerce(document, &Value::Object(config)).ok()? {
+        config if !schema.is_valid(&config) => None,
+        Value::Object(config) => Some(config),
+        _ => None,
+    }
+}
+
+/// Objects merge per leaf, everything else replaces as a whole, as in [`project`].
+fn put_fitting(schema: &Value, layer: &Object, config: &mut Object) -> Option<()> {
+    for (key, value) in layer {
+        let schema = match member(schema, key) {
+            Member::Schema(schema) => Some(schema),
+            Member::Any => None,
+            Member::Forbidden | Member::Broken => return None,
+        };
+        match (schema, value) {
+            (Some(schema), Value::Object(inner))
+                if type_of(schema) == Type::Object && !inner.is_empty() =>
+            {
+                let place = config.entry(key.clone()).or_insert(Value::Null);
+                if !place.is_object() {
+                    *place = Value::Object(Object::new());
+                }
+                put_fitting(schema, inner, place.as_object_mut()?)?;
+            }
+            (schema, value) => {
+                let value = coerce(schema.unwrap_or(&Value::Null), value).ok()?;
+                config.insert(key.clone(), value);
+            }
+        }
+    }
+    Some(())
 }
 
 /// How the values came about, when somebody asks.

@@ -31,11 +31,24 @@ pub(super) struct Newest {
     pub(super) nth: i64,
 }
 
+impl Newest {
+    fn next(self, id: i64) -> Self {
+        Self { id, nth: self.nth + 1 }
+    }
+}
+
 /// What the tail says of a profile.
+#[derive(Clone, Copy)]
 struct Moved {
     newest: Newest,
     /// Absent if it only became the default.
     head: Option<Head>,
+}
+
+impl Moved {
+    fn go_on(&mut self, then: Self) {
+        *self = Self { newest: then.newest, head: then.head.or(self.head) };
+    }
 }
 
 /// Every profile that there is or was.
@@ -109,21 +122,35 @@ fn read_tail(connection: &Connection, id: i64) -> Result<(i64, BTreeMap<Key, Mov
             .then(|| Ok::<_, rusqlite::Error>(Head { version: row.get(4)?, change: last, deleted }))
             .transpose()?;
         let key = (read_registry(row, 2)?, read_slug(row, 3)?);
-        let moved = tail.entry(key).or_insert(Moved { newest, head });
-        *moved = Moved { newest, head: head.or(moved.head) };
+        let moved = Moved { newest, head };
+        tail.entry(key).and_modify(|before: &mut Moved| before.go_on(moved)).or_insert(moved);
     }
     Ok((last, tail))
 }
 
-/// Writes the heads anew, in order, so that each of their pages is touched once; inside of the caller's transaction.
+/// Writes the heads anew; inside of the caller's transaction.
 pub(super) fn fold(connection: &Connection) -> Result<(), ReadError> {
     let (last, tail) = read_tail(connection, until(connection)?)?;
+    write_heads(
+        connection,
+        last,
+        tail.iter().map(|((registry, slug), moved)| (registry, slug, moved)),
+    )?;
+    Ok(())
+}
+
+/// Writes heads that moved, in order of their slugs, so that each page is touched once.
+fn write_heads<'a>(
+    connection: &Connection,
+    last: i64,
+    moved: impl Iterator<Item = (&'a RegistrySlug, &'a ProfileSlug, &'a Moved)>,
+) -> rusqlite::Result<()> {
     let mut put =
         connection.prepare_cached("REPLACE INTO heads VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     let mut lengthen = connection.prepare_cached(
         "UPDATE heads SET newest_id = ?3, nth = ?4 WHERE registry = ?1 AND slug = ?2",
     )?;
-    for ((registry, slug), Moved { newest, head }) in &tail {
+    for (registry, slug, Moved { newest, head }) in moved {
         let (registry, slug) = (registry.as_str(), slug.as_str());
         match head {
             Some(Head { version, change, deleted }) => put.execute(params![
@@ -132,35 +159,36 @@ pub(super) fn fold(connection: &Connection) -> Result<(), ReadError> {
             None => lengthen.execute(params![registry, slug, newest.id, newest.nth])?,
         };
     }
-    connection.execute("UPDATE heads_until SET change_id = ?1", [last])?;
-    Ok(())
+    connection.execute("UPDATE heads_until SET change_id = ?1", [last]).map(drop)
 }
 
-/// The ends of chains, as a session that writes knows them: those of the tail, and those that it looked up.
+/// What a session that writes knows of the tail, so that it never has to read it twice.
 #[derive(Default)]
-pub(super) struct Chains {
-    /// Whether they were read since something went wrong.
+pub(super) struct Tail {
+    /// Whether it was read since something went wrong.
     known: bool,
-    /// The last change that is in them.
+    /// The last change that is in it.
     last: i64,
-    /// What `heads_until` said when the tail was read.
+    /// What `heads_until` said when it was read.
     until: i64,
-    newest: HashMap<RegistrySlug, HashMap<ProfileSlug, Newest>>,
+    /// Those that moved since, and those that had moved before.
+    profiles: BTreeMap<RegistrySlug, HashMap<ProfileSlug, Moved>>,
 }
 
-impl Chains {
+impl Tail {
     /// Takes over what others committed, and everything after a failure. Comes first in a transaction.
     pub(super) fn catch_up(&mut self, connection: &Connection) -> Result<(), ReadError> {
         if !self.known {
-            self.newest.clear();
+            self.profiles.clear();
             self.until = until(connection)?;
             self.last = self.until;
         }
         let (last, tail) = read_tail(connection, self.last)?;
-        self.last = last;
         for ((registry, slug), moved) in tail {
-            self.newest.entry(registry).or_default().insert(slug, moved.newest);
+            let place = self.profiles.entry(registry).or_default().entry(slug);
+            place.and_modify(|before| before.go_on(moved)).or_insert(moved);
         }
+        self.last = last;
         self.known = true;
         Ok(())
     }
@@ -170,39 +198,45 @@ impl Chains {
         self.known = false;
     }
 
-    /// Makes a change the newest of its profile; says which one was that before.
-    pub(super) fn lengthen(
+    /// Adds a change of a profile; says which one was its newest before.
+    pub(super) fn add(
         &mut self,
         connection: &Connection,
+        (registry, slug): (&RegistrySlug, &ProfileSlug),
         id: i64,
-        registry: &RegistrySlug,
-        slug: &ProfileSlug,
+        head: Option<Head>,
     ) -> rusqlite::Result<Newest> {
-        let known = self.newest.get_mut(registry).and_then(|of| of.get_mut(slug));
-        let before = match known {
-            Some(newest) => std::mem::replace(newest, Newest { id, nth: newest.nth + 1 }),
-            None => {
-                let before = in_heads(connection, registry, slug)?;
-                let of = self.newest.entry(registry.clone()).or_default();
-                of.insert(slug.clone(), Newest { id, nth: before.nth + 1 });
-                before
-            }
+        self.last = id;
+        let known = self.profiles.get_mut(registry).and_then(|of| of.get_mut(slug));
+        let Some(known) = known else {
+            let before = in_heads(connection, registry, slug)?;
+            let moved = Moved { newest: before.next(id), head };
+            self.profiles.entry(registry.clone()).or_default().insert(slug.clone(), moved);
+            return Ok(before);
         };
+        let before = known.newest;
+        known.go_on(Moved { newest: before.next(id), head });
         Ok(before)
     }
 
-    /// Writes the heads if the tail has become long. Comes last in a transaction whose newest change is `last`.
-    pub(super) fn settle(&mut self, connection: &Connection, last: i64) -> Result<(), ReadError> {
+    /// Writes the heads if the tail has become long. Comes last in a transaction, whose newest change is `last`.
+    pub(super) fn settle(&mut self, connection: &Connection, last: i64) -> rusqlite::Result<()> {
         self.last = last;
         if last - self.until < TAIL {
             return Ok(());
         }
-        // Somebody else may have done it meanwhile.
+        // Somebody else may have done it meanwhile. What moved is written either way: it is newer.
         self.until = until(connection)?;
-        if last - self.until >= TAIL {
-            fold(connection)?;
-            self.until = last;
+        if last - self.until < TAIL {
+            return Ok(());
         }
+        for (registry, profiles) in &self.profiles {
+            let moved = profiles.iter().filter(|(_, moved)| moved.newest.id > self.until);
+            let mut moved: Vec<_> = moved.map(|(slug, moved)| (registry, slug, moved)).collect();
+            moved.sort_unstable_by_key(|(_, slug, _)| *slug);
+            write_heads(connection, last, moved.into_iter())?;
+        }
+        self.until = last;
         Ok(())
     }
 }

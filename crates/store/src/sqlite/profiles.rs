@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use collodi_profiles::profile::history::{Change, RegistryHead};
+use collodi_profiles::profile::history::{Change, Operation, RegistryHead};
 use collodi_profiles::store::{
     Contents, ProfileStore, StoreError, StoreErrorKind, StoredRegistry, WriteSession,
 };
@@ -14,7 +14,7 @@ use rusqlite::Connection;
 
 use super::changes::{self, append_change, read_document};
 use super::companion::{Companion, lock_folder};
-use super::heads::{Chains, Newest, read_heads};
+use super::heads::{Head, Newest, Tail, read_heads};
 use super::migrate::{self, Migration, Schema};
 use super::registries::{read_registries, write_registry};
 use super::row::{ReadError, signed, unsigned};
@@ -161,7 +161,7 @@ impl ProfileStore for SqliteProfiles {
             connection,
             path,
             seen: None,
-            chains: Chains::default(),
+            tail: Tail::default(),
             last: 0,
             touched: BTreeMap::new(),
             lost: None,
@@ -258,7 +258,7 @@ struct Session {
     path: String,
     /// `data_version` as last seen: it moves when another connection commits.
     seen: Option<i64>,
-    chains: Chains,
+    tail: Tail,
     /// The newest change of this transaction.
     last: i64,
     /// Registries of this transaction, written once at its end however many changes they saw.
@@ -283,7 +283,7 @@ impl WriteSession for Session {
         self.touched.clear();
         self.lost = None;
         self.run("BEGIN IMMEDIATE").map_err(|e| self.failed("begin a write to", &e))?;
-        self.chains.catch_up(&self.connection).map_err(|error| {
+        self.tail.catch_up(&self.connection).map_err(|error| {
             self.rollback();
             error.at(&format!("read the newest changes of {}", self.path))
         })
@@ -302,12 +302,14 @@ impl WriteSession for Session {
         if let Some(lost) = &self.lost {
             return Err(lost.clone());
         }
-        if let Err(error) = self.append_all(changes) {
-            let error = error.at(&format!("append a change to {}", self.path));
-            // What is rolled back is a savepoint of ours, so this can fail only with the transaction itself.
-            let back = self.run("ROLLBACK TO command").and_then(|()| self.run("RELEASE command"));
-            self.chains.forget();
-            if back.is_err() || self.chains.catch_up(&self.connection).is_err() {
+        let appended = match changes {
+            // One statement is whole or not at all by itself.
+            [change] => self.append_one(change),
+            changes => self.append_all(changes),
+        };
+        if let Err(error) = appended {
+            let error = self.failed("append a change to", &error);
+            if self.take_back(changes.len()).is_err() {
                 self.lost = Some(error.clone());
             }
             return Err(error);
@@ -326,7 +328,7 @@ impl WriteSession for Session {
             return Err(lost);
         }
         self.commit_all(&touched).map_err(|error| {
-            self.chains.forget();
+            self.tail.forget();
             self.rollback();
             error.at(&format!("commit to {}", self.path))
         })
@@ -334,7 +336,7 @@ impl WriteSession for Session {
 
     fn rollback(&mut self) {
         if !self.touched.is_empty() {
-            self.chains.forget();
+            self.tail.forget();
             self.touched.clear();
         }
         // What this transaction read of others was not published, so it has to be read again.
@@ -359,20 +361,39 @@ impl Session {
         failed(&format!("{doing} {}", self.path), error)
     }
 
-    fn append_all(&mut self, changes: &[Change]) -> Result<(), ReadError> {
+    fn append_all(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
         self.run("SAVEPOINT command")?;
-        for change in changes {
-            let before = match &change.slug {
-                Some(slug) => {
-                    let id = signed(change.id);
-                    self.chains.lengthen(&self.connection, id, &change.registry, slug)?
-                }
-                None => Newest::default(),
-            };
-            append_change(&self.connection, change, before)?;
+        changes.iter().try_for_each(|change| self.append_one(change))?;
+        self.run("RELEASE command")
+    }
+
+    /// After an append that failed; fails itself when the transaction is gone, as when the disk is full.
+    fn take_back(&mut self, changes: usize) -> Result<(), ReadError> {
+        if changes != 1 {
+            self.run("ROLLBACK TO command")?;
+            self.run("RELEASE command")?;
+        } else if self.connection.is_autocommit() {
+            return Err(ReadError::Row("the transaction is gone".into()));
         }
-        self.run("RELEASE command")?;
-        Ok(())
+        self.tail.forget();
+        self.tail.catch_up(&self.connection)
+    }
+
+    fn append_one(&mut self, change: &Change) -> rusqlite::Result<()> {
+        let deleted = change.operation == Operation::Delete;
+        let (id, version) = (signed(change.id), signed(change.version));
+        let before = match &change.slug {
+            Some(slug) => {
+                let head = (deleted || change.profile.is_some()).then_some(Head {
+                    version,
+                    change: id,
+                    deleted,
+                });
+                self.tail.add(&self.connection, (&change.registry, slug), id, head)?
+            }
+            None => Newest::default(),
+        };
+        append_change(&self.connection, change, before)
     }
 
     fn commit_all(
@@ -383,7 +404,7 @@ impl Session {
             write_registry(&self.connection, slug, head)?;
         }
         if !touched.is_empty() {
-            self.chains.settle(&self.connection, self.last)?;
+            self.tail.settle(&self.connection, self.last)?;
         }
         self.run("COMMIT")?;
         Ok(())

@@ -129,3 +129,48 @@ fn arrays_and_free_values_replace_and_objects_merge() {
     .unwrap();
     assert_eq!(Value::Object(resolved.config), json!({"o": {"x": 1, "y": 2}, "l": [2]}));
 }
+
+/// The short way, without a history, ends where the long one does, also for what does not fit.
+#[test]
+fn without_a_history_the_configuration_is_the_same() {
+    let inner =
+        json!({"type": "object", "properties": {"p": {"type": "boolean"}, "q": {"default": 2}}});
+    let schemas = [
+        json!({}),
+        json!({"type": "object", "additionalProperties": true}),
+        json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+        json!({"type": "object", "additionalProperties": 5}),
+        json!({"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}, "o": inner}}),
+        json!({"type": "object", "properties": {"a": {"type": "string"}, "o": inner}, "required": ["a"]}),
+        json!({"type": "object", "properties": {"a": {"enum": [1, 2]}, "o": {"default": {"q": 1}, "type": "object"}}}),
+        json!({"type": "object", "default": {"a": 7}, "properties": {"a": {"type": "integer"}, "o": {}}}),
+    ];
+    let payloads = [
+        json!(null),
+        json!({}),
+        json!([]),
+        json!({"a": 1}),
+        json!({"a": "1"}),
+        json!({"a": 0, "o": {}}),
+        json!({"a": 3, "o": {"p": "true"}}),
+        json!({"o": {"p": true, "q": null}}),
+        json!({"o": {"z": 1}}),
+        json!({"o": 1}),
+        json!({"b": {"c": [1]}}),
+    ];
+    let used = MiddlewareUse { name: "m".into(), ..MiddlewareUse::default() };
+    let mut fit = 0;
+    for schema in schemas {
+        let Ok(schema) = Schema::compile(schema) else { continue };
+        for payload in payloads.iter().map(|it| Some(it.clone())).chain([None]) {
+            let source = || {
+                vec![Source { name: "s".into(), layer: Layer::Profile, payload: payload.clone() }]
+            };
+            let long = resolve("m", &schema, &used, source()).map(|resolved| resolved.config);
+            let short = resolve_config("m", &schema, &used, source());
+            assert_eq!(short, long, "{payload:?}");
+            fit += usize::from(short.is_ok());
+        }
+    }
+    assert!(fit > 20, "{fit}");
+}

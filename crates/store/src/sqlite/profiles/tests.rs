@@ -3,7 +3,7 @@
 use collodi_profiles::Metadata;
 use collodi_profiles::json::sha256_hex;
 use collodi_profiles::profile::Profile;
-use collodi_profiles::profile::history::{Operation, Stamp};
+use collodi_profiles::profile::history::Stamp;
 use serde_json::json;
 use tempfile::TempDir;
 
