@@ -99,7 +99,7 @@ pub(crate) fn profiles(n: usize, catalog: &Catalog) -> Result<Vec<Profile>> {
     let checked = draft::check(parse(&slug(0))?, sample_draft()?, catalog, Writer::Client);
     ensure!(checked.problems().is_none(), "the sample is valid: {:?}", checked.problems());
     let mut first = checked.profile;
-    first.metadata = first.metadata.touched(1, "bench", "bench");
+    first.metadata.touch(1, "bench", "bench");
     (0..n).map(|i| Ok(Profile { slug: parse(&slug(i))?, ..first.clone() })).collect()
 }
 

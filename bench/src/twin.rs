@@ -85,7 +85,7 @@ impl Twin {
             return Ok(None);
         };
         body["description"].as_str().unwrap_or_default().clone_into(&mut profile.description);
-        profile.metadata = profile.metadata.touched(1, "bench", "bench");
+        profile.metadata.touch(1, "bench", "bench");
         let document = serde_json::to_vec(profile)?;
         let payload = serde_json::to_string(&registry)?;
         row.prepare_cached("INSERT INTO registry VALUES ('default', ?1) ON CONFLICT (slug) DO UPDATE SET payload = excluded.payload")?

@@ -129,10 +129,9 @@ impl Database {
 
     /// Heads are as the log was when they were written.
     fn check_heads(&self, rows: &[Row]) {
-        let until: usize = self
-            .connection
-            .query_row("SELECT change_id FROM heads_until", [], |row| row.get(0))
-            .unwrap();
+        let sql = "SELECT change_id FROM heads_until";
+        let until: i64 = self.connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        let until = usize::try_from(until).unwrap();
         let newest = newest(&rows[..until]);
         let heads = self.heads();
         assert_eq!(heads.len(), newest.len());

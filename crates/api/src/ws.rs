@@ -51,7 +51,7 @@ pub(crate) async fn upgrade(app: Arc<App>, mut parts: Parts) -> Result<Response,
             Some("incremental") => Dialect::Incremental,
             _ => Dialect::Cumulative,
         },
-        runtime_key: selected.stored.profile().slug.to_string(),
+        runtime_key: selected.stored.slug().to_string(),
         since_seq: query.number("since_seq"),
     };
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|_| {

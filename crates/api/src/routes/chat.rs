@@ -70,7 +70,7 @@ pub(crate) async fn submit(
     };
     let Selected { state, stored } = select_profile(app, parts, &wanted)?;
     let raw_overrides = body.request_overrides.or(body.overrides).unwrap_or_default();
-    let overrides = read_overrides(app, &raw_overrides, &stored.profile().policy)?;
+    let overrides = read_overrides(app, &raw_overrides, stored.policy())?;
     let runtime = app.registry.resolve(&state, &stored, &overrides).map_err(refused_runtime)?;
 
     let text = match body.prompt {

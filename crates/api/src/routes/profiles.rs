@@ -252,7 +252,7 @@ fn get_profile(app: &App, parts: &Parts, slug: &ProfileSlug) -> Result<Response,
     let snapshot = app.registry.snapshot();
     let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
     let stored = state.get(slug).ok_or(Error::ProfileNotFound)?;
-    let rendered = stored.rendered(state.slug(), state.is_default(slug));
+    let rendered = stored.rendered(state.is_default(slug));
     if extract::has_current(&parts.headers, &rendered.etag) {
         return Ok(stamped(StatusCode::NOT_MODIFIED, None, rendered.etag.clone(), state.version()));
     }

@@ -42,7 +42,7 @@ fn get_selection(app: &App, headers: &HeaderMap) -> Result<Response, Failure> {
     let state = state.ok_or_else(|| unavailable("the default registry is missing"))?;
     let chosen = from_cookie(app, headers, state).or_else(|| state.default_profile().cloned());
     let chosen = chosen.ok_or(Error::ProfileNotFound)?;
-    Ok(json_value(StatusCode::OK, &json!({"slug": chosen.profile().slug})))
+    Ok(json_value(StatusCode::OK, &json!({"slug": chosen.slug()})))
 }
 
 fn select(app: &App, headers: &HeaderMap, body: &SelectBody) -> Result<Response, Failure> {

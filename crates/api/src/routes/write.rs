@@ -45,7 +45,7 @@ pub(super) fn guard(parts: &Parts, expected_version: Option<u64>) -> Guard {
 
 /// What the log says of a write.
 pub(super) fn about(written: &Written, slug: &ProfileSlug, dry_run: bool) -> About {
-    let version = written.stored.as_ref().map(|stored| stored.profile().metadata.version);
+    let version = written.stored.as_ref().map(|stored| stored.version());
     let outcome = if dry_run { "rehearsed" } else { "committed" };
     About::Profile {
         registry: written.registry.clone(),
@@ -63,10 +63,10 @@ pub(super) fn answer(
     dry_run: bool,
 ) -> Result<Response, Failure> {
     let stored = written.stored.as_ref().ok_or(Error::ProfileNotFound)?;
-    let rendered = stored.rendered(&written.registry, written.is_default);
+    let rendered = stored.rendered(written.is_default);
     let body = Some(rendered.document.clone());
     let mut response = stamped(status, body, rendered.etag.clone(), written.registry_version);
-    response.extensions_mut().insert(about(written, &stored.profile().slug, dry_run));
+    response.extensions_mut().insert(about(written, stored.slug(), dry_run));
     Ok(mark(response, dry_run))
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ArgMatches;
@@ -132,14 +133,14 @@ fn encode(registries: Vec<RegistryDraft>, masked: bool) -> Result<String> {
             default_profile: registry.default_profile,
             metadata: Metadata::default(),
         };
-        let profiles: Result<Vec<Profile>> = registry
+        let profiles: Result<Vec<Arc<Profile>>> = registry
             .profiles
             .into_iter()
-            .map(|(slug, draft)| profile(slug, draft, masked))
+            .map(|(slug, draft)| profile(slug, draft, masked).map(Arc::new))
             .collect();
         built.push((registry.slug, head, profiles?));
     }
-    let bundle = built.iter().map(|(slug, head, profiles)| (slug, head, profiles.iter().collect()));
+    let bundle = built.iter().map(|(slug, head, profiles)| (slug, head, profiles.clone()));
     yaml::encode(bundle).map_err(|e| anyhow!("encode registry YAML: {e}"))
 }
 

@@ -100,7 +100,7 @@ struct ListItem<'a> {
 }
 
 /// A profile as it is sent, while it is or is not the default of its registry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Rendered {
     /// The document, one JSON value and a line end.
     pub document: Bytes,
@@ -124,6 +124,15 @@ impl Rendered {
             "}\n",
         ];
         Self { document: answer.concat().into(), etag: etag(version, is_default).into() }
+    }
+
+    /// The answer for the same profile once it is the default, or is it no more.
+    #[must_use]
+    pub fn turned(&self, version: u64, is_default: bool) -> Self {
+        let flags: [&[u8]; 2] = [b"false}\n", b"true}\n"];
+        let (now, before) = (flags[usize::from(is_default)], flags[usize::from(!is_default)]);
+        let inner = self.document.strip_suffix(before).unwrap_or_default();
+        Self { document: [inner, now].concat().into(), etag: etag(version, is_default).into() }
     }
 }
 

@@ -301,7 +301,7 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         let stored = self.state.into_iter().flat_map(RegistryState::profiles);
-        let staying = stored.map(|stored| &stored.profile().slug);
+        let staying = stored.map(|stored| stored.slug());
         let staying = staying.filter(|slug| !leaving.contains(*slug)).chain(slugs);
         let staying: BTreeSet<&ProfileSlug> = staying.collect();
         let wanted = self.draft.default_profile.as_ref();
@@ -359,10 +359,8 @@ impl<'a> Work<'a> {
         let Some(slug) = now.clone() else { return };
         let written = self.changes.iter().find(|change| change.slug.as_ref() == Some(&slug));
         let stored = || self.state.and_then(|state| state.get(&slug));
-        let version = written.map_or_else(
-            || stored().map_or(0, |stored| stored.profile().metadata.version),
-            |change| change.version,
-        );
+        let version = written
+            .map_or_else(|| stored().map_or(0, |stored| stored.version()), |change| change.version);
         let (from, to) = (json!({"default_profile": before}), json!({"default_profile": now}));
         let change = self.of_registry(Operation::SetDefault, Some(slug), version);
         self.add(change, Side::Registry(from), Side::Registry(to));
@@ -379,6 +377,7 @@ impl<'a> Work<'a> {
             let slug = checked.profile.slug.clone();
             let stored = self.state.and_then(|state| state.get(&slug));
             let before = stored.map(|stored| stored.profile());
+            let before = before.as_deref();
             // What is as it should be is not judged: an adopted profile may break rules that are newer than it.
             if before.is_some_and(|before| only_add || same_content(before, &checked.profile)) {
                 continue;
@@ -420,10 +419,10 @@ impl<'a> Work<'a> {
         let state = self.state;
         for stored in leaving.iter().filter_map(|slug| state?.get(slug)) {
             let profile = stored.profile();
-            self.may_change(profile)?;
+            self.may_change(&profile)?;
             let version = profile.metadata.version.saturating_add(1);
             let change = self.of_registry(Operation::Delete, Some(profile.slug.clone()), version);
-            self.add(change, Side::of(profile), Side::Nothing);
+            self.add(change, Side::of(&profile), Side::Nothing);
         }
         Ok(())
     }

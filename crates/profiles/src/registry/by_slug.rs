@@ -46,7 +46,7 @@ impl BySlug {
 
     /// Puts a profile under its slug; says whether it took another's place.
     pub(super) fn insert(&mut self, stored: Arc<Stored>) -> bool {
-        let slug = &stored.profile().slug;
+        let slug = stored.slug();
         let hash = self.hasher.hash_one(slug);
         let leaf = self.leaf_mut(hash);
         if let Some(entry) = leaf.iter_mut().find(|entry| entry.is(hash, slug)) {
@@ -71,7 +71,7 @@ impl BySlug {
 
 impl Entry {
     fn is(&self, hash: u64, slug: &ProfileSlug) -> bool {
-        self.hash == hash && self.stored.profile().slug == *slug
+        self.hash == hash && self.stored.slug() == slug
     }
 }
 

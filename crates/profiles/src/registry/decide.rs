@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::snapshot::{RegistryState, Snapshot};
+use super::snapshot::{RegistryState, Snapshot, Stored};
 use crate::catalog::Catalog;
 use crate::error::{Error, Resource};
 use crate::ids::{ProfileSlug, RegistrySlug};
@@ -152,7 +152,7 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
         let profile = stored.profile();
         let changes_nothing = request.patch.is_empty();
         let unlocks = request.patch.unlocks() && !request.set_default;
-        let checked = patch::apply(profile, request.patch, &catalog);
+        let checked = patch::apply(&profile, request.patch, &catalog);
         if let Some(problems) = checked.config_problems() {
             return Err(Error::Validation(problems));
         }
@@ -174,7 +174,7 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
             head.default_profile = Some(request.slug.clone());
         }
         if changes_nothing {
-            return Ok(vec![default_change(state, profile, head.into(), stamp)]);
+            return Ok(vec![default_change(state, stored, head.into(), stamp)]);
         }
         let registry = state.slug().clone();
         let (profile, content) = (checked.profile, checked.content);
@@ -204,7 +204,7 @@ pub(super) fn restore_profile(
         let mut head = touch_head(state.head(), &stamp);
         let before = match state.get(&request.slug) {
             Some(stored) => {
-                if stored.profile().policy.read_only {
+                if stored.policy().read_only {
                     return Err(read_only(&request.slug));
                 }
                 stored.profile().metadata.clone()
@@ -228,10 +228,10 @@ pub(super) fn delete_profile(registry: RegistrySlug, slug: ProfileSlug, guard: G
         move |snapshot: &Snapshot, stamp: Stamp| {
             let state = find_registry(snapshot, &registry)?;
             let stored = state.get(&slug).ok_or(Error::ProfileNotFound)?;
-            if stored.profile().policy.read_only {
+            if stored.policy().read_only {
                 return Err(read_only(&slug));
             }
-            let version = stored.profile().metadata.version;
+            let version = stored.version();
             check_profile_version(state, &slug, version, &guard)?;
             let mut head = touch_head(state.head(), &stamp);
             if state.is_default(&slug) {
@@ -261,10 +261,10 @@ pub(super) fn set_default(request: MakeDefault) -> Decision {
             });
         }
         let guard = Guard { expected_version: 0, if_match: request.guard.if_match };
-        check_profile_version(state, &request.slug, stored.profile().metadata.version, &guard)?;
+        check_profile_version(state, &request.slug, stored.version(), &guard)?;
         let mut head = touch_head(state.head(), &stamp);
         head.default_profile = Some(request.slug);
-        Ok(vec![default_change(state, stored.profile(), head.into(), stamp)])
+        Ok(vec![default_change(state, stored, head.into(), stamp)])
     };
     Decision { registry, slug: Some(slug), decide: Box::new(decide) }
 }
@@ -307,7 +307,7 @@ pub(super) fn bootstrap(
 fn check_free(state: &RegistryState, slug: &ProfileSlug, guard: &Guard) -> Result<(), Error> {
     let taken = state.get(slug);
     if taken.is_some() || guard.expected_version != 0 {
-        let actual = taken.map_or(0, |stored| stored.profile().metadata.version);
+        let actual = taken.map_or(0, |stored| stored.version());
         return Err(Error::VersionConflict {
             resource: Resource::Profile(slug.clone()),
             expected: if taken.is_some() { 0 } else { guard.expected_version },
@@ -388,13 +388,12 @@ pub(super) fn change(
 
 fn default_change(
     state: &RegistryState,
-    profile: &Profile,
+    stored: &Stored,
     head: Arc<RegistryHead>,
     stamp: Stamp,
 ) -> Change {
-    let (registry, slug) = (state.slug().clone(), Some(profile.slug.clone()));
-    let version = profile.metadata.version;
-    without_document(registry, Operation::SetDefault, slug, version, head, stamp)
+    let (registry, slug) = (state.slug().clone(), Some(stored.slug().clone()));
+    without_document(registry, Operation::SetDefault, slug, stored.version(), head, stamp)
 }
 
 /// A change after which no document is new.

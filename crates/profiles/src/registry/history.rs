@@ -56,7 +56,7 @@ impl Registry {
             let snapshot = self.snapshot();
             let state = snapshot.registry(registry).ok_or(Error::RegistryNotFound)?;
             let stored = state.get(slug).ok_or(Error::ProfileNotFound)?;
-            Ok::<u64, Error>(stored.profile().metadata.version)
+            Ok::<u64, Error>(stored.version())
         };
         let to = match to {
             Some(to) => to,
@@ -110,9 +110,9 @@ impl Registry {
         let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
         let before = state.get(&slug).ok_or(Error::ProfileNotFound)?.clone();
         let after = written.stored.ok_or(Error::ProfileNotFound)?;
-        let versions = [&before, &after].map(|stored| stored.profile().metadata.version);
+        let versions = [&before, &after].map(|stored| stored.version());
         let changes = aside(move || {
-            let content = |stored: &Stored| authored(serde_json::json!(stored.profile()));
+            let content = |stored: &Stored| authored(serde_json::json!(*stored.profile()));
             Ok(diff(&content(&before), &content(&after)))
         });
         Ok(Comparison { slug, from: versions[0], to: versions[1], changes: changes.await? })

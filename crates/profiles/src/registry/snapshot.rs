@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use imbl::{OrdMap, OrdSet};
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::profile::history::{Change, Operation, RegistryHead, heir};
 use crate::profile::resolve::{EffectiveProfile, Refusal};
-use crate::profile::{Profile, Rendered, document, yaml};
+use crate::profile::{Policy, Profile, Rendered, document, yaml};
 use crate::store::Contents;
 
 /// All registries at one revision of the database.
@@ -34,64 +34,103 @@ pub struct RegistryState {
     list: OnceLock<Bytes>,
 }
 
-/// One version of a profile, with what is derived from it once and for all.
+/// One version of a profile: its text, what look-ups, filters and guards want to know of it, and what is derived from it
+/// once and for all. The value itself is made of the text when somebody needs it, because thousands of them take five times
+/// the memory of their texts, and a write that has to fetch and free one from all over it waits for memory most of the time.
 pub struct Stored {
-    profile: Arc<Profile>,
-    /// Each put together when it is first asked for; index 1 while the profile is the default.
+    slug: ProfileSlug,
+    display_name: String,
+    tags: Vec<String>,
+    policy: Policy,
+    version: u64,
+    /// One is there from the start, the other when it is first asked for; index 1 while the profile is the default.
     documents: [OnceLock<Rendered>; 2],
     list_items: [OnceLock<Bytes>; 2],
     effective: OnceLock<Result<Arc<EffectiveProfile>, Refusal>>,
+    at_hand: Weak<Arc<Profile>>,
 }
 
+/// Keeps the value of a profile at hand for as long as it lives.
+pub(super) type AtHand = Arc<Arc<Profile>>;
+
 impl Stored {
-    fn new(profile: Arc<Profile>) -> Self {
+    fn new(registry: &RegistrySlug, profile: &Profile, document: &str, is_default: bool) -> Self {
+        let version = profile.metadata.version;
+        let documents = <[OnceLock<Rendered>; 2]>::default();
+        let rendered = Rendered::new(registry, document, version, is_default);
+        let _ = documents[usize::from(is_default)].set(rendered);
         Self {
-            profile,
-            documents: Default::default(),
+            slug: profile.slug.clone(),
+            display_name: profile.display_name.clone(),
+            tags: profile.metadata.tags.clone(),
+            policy: profile.policy.clone(),
+            version,
+            documents,
             list_items: Default::default(),
             effective: OnceLock::new(),
+            at_hand: Weak::new(),
         }
     }
 
-    /// With the answer that is most likely asked for next, while the text is at hand.
-    fn with_document(self, registry: &RegistrySlug, document: &str, is_default: bool) -> Self {
-        let version = self.profile.metadata.version;
-        let rendered = Rendered::new(registry, document, version, is_default);
-        let _ = self.documents[usize::from(is_default)].set(rendered);
-        self
+    /// Its name.
+    #[must_use]
+    pub fn slug(&self) -> &ProfileSlug {
+        &self.slug
     }
 
-    /// The profile.
+    /// Rises by one with each change.
     #[must_use]
-    pub fn profile(&self) -> &Profile {
-        &self.profile
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Who may change what.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// All of it. Takes some microseconds unless it was written a moment ago.
+    #[must_use]
+    pub fn profile(&self) -> Arc<Profile> {
+        self.at_hand.upgrade().map_or_else(|| Arc::new(self.read()), |at_hand| Arc::clone(&at_hand))
+    }
+
+    #[expect(clippy::unreachable, reason = "the text is one that was read or written as a profile")]
+    fn read(&self) -> Profile {
+        let document = self.documents.iter().find_map(OnceLock::get).map(|it| &it.document[..]);
+        let text = document.and_then(|document| str::from_utf8(document).ok());
+        let profile = text.and_then(|text| serde_json::from_str(text).ok());
+        profile.unwrap_or_else(|| unreachable!("a profile that is none: {}", self.slug))
     }
 
     /// As it is sent.
     #[must_use]
-    pub fn rendered(&self, registry: &RegistrySlug, is_default: bool) -> &Rendered {
-        self.documents[usize::from(is_default)].get_or_init(|| {
-            let version = self.profile.metadata.version;
-            Rendered::new(registry, &self.profile.document(), version, is_default)
+    pub fn rendered(&self, is_default: bool) -> &Rendered {
+        let [of_others, of_default] = &self.documents;
+        let (wanted, other) =
+            if is_default { (of_default, of_others) } else { (of_others, of_default) };
+        wanted.get_or_init(|| {
+            other.get().map_or_else(Rendered::default, |it| it.turned(self.version, is_default))
         })
     }
 
     fn list_item(&self, is_default: bool) -> &Bytes {
         self.list_items[usize::from(is_default)]
-            .get_or_init(|| document::list_item(&self.profile, is_default))
+            .get_or_init(|| document::list_item(&self.profile(), is_default))
     }
 
     pub(super) fn effective(
         &self,
         resolve: impl FnOnce(&Profile) -> Result<Arc<EffectiveProfile>, Refusal>,
     ) -> Result<Arc<EffectiveProfile>, Refusal> {
-        self.effective.get_or_init(|| resolve(&self.profile)).clone()
+        self.effective.get_or_init(|| resolve(&self.profile())).clone()
     }
 }
 
 impl std::fmt::Debug for Stored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Stored").field(&self.profile).finish()
+        f.debug_tuple("Stored").field(&self.slug).field(&self.version).finish()
     }
 }
 
@@ -125,11 +164,11 @@ impl Filter {
             && !self.details
     }
 
-    fn takes(&self, profile: &Profile) -> bool {
+    fn takes(&self, stored: &Stored) -> bool {
         let prefix = self.prefix.as_deref().is_none_or(|prefix| {
-            profile.slug.as_str().starts_with(prefix) || starts_with(&profile.display_name, prefix)
+            stored.slug.as_str().starts_with(prefix) || starts_with(&stored.display_name, prefix)
         });
-        prefix && self.tag.as_ref().is_none_or(|tag| profile.metadata.tags.contains(tag))
+        prefix && self.tag.as_ref().is_none_or(|tag| stored.tags.contains(tag))
     }
 }
 
@@ -149,7 +188,8 @@ impl Snapshot {
             state.head = Arc::new(stored.head);
             state.deleted = stored.deleted.into_iter().collect();
             for profile in stored.profiles {
-                state.put(Stored::new(Arc::new(profile)));
+                let is_default = state.is_default(&profile.slug);
+                state.put(Stored::new(&slug, &profile, &profile.document(), is_default));
             }
             (slug, Arc::new(state))
         });
@@ -188,14 +228,14 @@ impl Snapshot {
         }))
     }
 
-    /// Takes over a committed change.
-    pub(super) fn apply(&mut self, change: &Change) {
+    /// Takes over a committed change. What it wrote is at hand while somebody holds what this returns.
+    pub(super) fn apply(&mut self, change: &Change) -> Option<AtHand> {
         self.revision = change.id;
         let state = self
             .registries
             .entry(change.registry.clone())
             .or_insert_with(|| Arc::new(RegistryState::empty(change.registry.clone())));
-        Arc::make_mut(state).apply(change);
+        Arc::make_mut(state).apply(change)
     }
 }
 
@@ -212,25 +252,28 @@ impl RegistryState {
     }
 
     fn put(&mut self, stored: Stored) {
-        let slug = stored.profile.slug.clone();
-        if !self.by_slug.insert(Arc::new(stored)) {
-            self.ordered.insert(slug);
+        let stored = Arc::new(stored);
+        if !self.by_slug.insert(stored.clone()) {
+            self.ordered.insert(stored.slug.clone());
         }
     }
 
-    fn apply(&mut self, change: &Change) {
+    fn apply(&mut self, change: &Change) -> Option<AtHand> {
         self.list = OnceLock::new();
         self.head = change.head.clone();
         if let Some(profile) = &change.profile {
             let is_default = self.is_default(&profile.slug);
-            let stored = Stored::new(profile.clone());
-            self.put(stored.with_document(&self.slug, &change.document, is_default));
+            let at_hand = Arc::new(profile.clone());
+            let stored = Stored::new(&self.slug, profile, &change.document, is_default);
+            self.put(Stored { at_hand: Arc::downgrade(&at_hand), ..stored });
+            return Some(at_hand);
         }
         if let (Operation::Delete, Some(slug)) = (change.operation, &change.slug) {
             self.by_slug.remove(slug);
             self.ordered.remove(slug);
             self.deleted.insert(slug.clone(), change.version);
         }
+        None
     }
 
     /// Its name.
@@ -284,8 +327,7 @@ impl RegistryState {
     /// The entity tag of a stored profile as it is now.
     #[must_use]
     pub fn etag(&self, stored: &Stored) -> String {
-        let profile = stored.profile();
-        document::etag(profile.metadata.version, self.is_default(&profile.slug))
+        document::etag(stored.version, self.is_default(&stored.slug))
     }
 
     /// Profiles in order of slug.
@@ -318,7 +360,7 @@ impl RegistryState {
             .ordered
             .range::<_, ProfileSlug>((start, Bound::Unbounded))
             .filter_map(|slug| self.by_slug.get(slug).map(|stored| (slug, stored)))
-            .filter(|(_, stored)| filter.takes(stored.profile()));
+            .filter(|(_, stored)| filter.takes(stored));
         let limit = filter.limit.unwrap_or(usize::MAX);
         let mut body =
             BytesMut::with_capacity(self.len().min(limit).saturating_mul(1024).min(1 << 20));
@@ -335,7 +377,7 @@ impl RegistryState {
             }
             let is_default = self.is_default(slug);
             if filter.details {
-                body.put_slice(&document::detailed_list_item(stored.profile(), is_default));
+                body.put_slice(&document::detailed_list_item(&stored.profile(), is_default));
             } else {
                 body.put_slice(stored.list_item(is_default));
             }

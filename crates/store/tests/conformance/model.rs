@@ -334,8 +334,8 @@ async fn replay(fixture: &Fixture, commands: &[Command]) {
         if let Ok(written) = &result {
             assert_eq!(written.registry_version, model.version, "{command:?}");
             if let Some(stored) = &written.stored {
-                let name = stored.profile().slug.as_str();
-                assert_eq!(stored.profile().metadata.version, model.profiles[name].0);
+                let name = stored.slug().as_str();
+                assert_eq!(stored.version(), model.profiles[name].0);
                 assert_eq!(written.is_default, model.default == Some(name));
             }
         }
