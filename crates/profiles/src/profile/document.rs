@@ -186,6 +186,11 @@ mod tests {
         assert_eq!(list_item(&p, false), r#"{"slug":"x1","version":3}"#);
         assert_eq!(rendered.etag, "\"3\"");
         let rendered = Rendered::new(&registry, &p.document(), 3, true);
+        let turned = rendered.turned(3, false);
+        assert_eq!((turned.document, turned.etag), {
+            let other = Rendered::new(&registry, &p.document(), 3, false);
+            (other.document, other.etag)
+        });
         assert_eq!(list_item(&p, true), r#"{"slug":"x1","is_default":true,"version":3}"#);
         assert_eq!(rendered.etag, "\"3.d\"");
     }

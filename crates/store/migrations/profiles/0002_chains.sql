@@ -31,15 +31,8 @@ FROM changes c JOIN (
 ) place ON place.id = c.id
 ORDER BY c.id;
 
-DROP TABLE heads;
-DROP TABLE changes;
-ALTER TABLE chained RENAME TO changes;
-
--- A landmark in 64 changes of a profile; the chain leads on from it.
-CREATE INDEX landmarks ON changes (registry, slug, version) WHERE nth > 0 AND nth % 64 = 0;
-
 -- Where profiles stood after the change that heads_until names.
-CREATE TABLE heads (
+CREATE TABLE stood (
     registry  TEXT    NOT NULL,
     slug      TEXT    NOT NULL,
     version   BIGINT  NOT NULL,
@@ -50,7 +43,21 @@ CREATE TABLE heads (
     PRIMARY KEY (registry, slug)
 ) WITHOUT ROWID;
 
+INSERT INTO stood
+SELECT h.registry, h.slug, h.version, h.change_id, h.deleted, newest.id, newest.nth
+FROM heads h JOIN (
+    SELECT registry, slug, max(id) AS id, max(nth) AS nth FROM chained WHERE slug <> '' GROUP BY registry, slug
+) newest ON newest.registry = h.registry AND newest.slug = h.slug;
+
 CREATE TABLE heads_until (
     change_id BIGINT NOT NULL                      -- one row
 );
-INSERT INTO heads_until VALUES (0);
+INSERT INTO heads_until SELECT coalesce(max(id), 0) FROM chained;
+
+DROP TABLE heads;
+DROP TABLE changes;
+ALTER TABLE chained RENAME TO changes;
+ALTER TABLE stood RENAME TO heads;
+
+-- A landmark in 64 changes of a profile; the chain leads on from it.
+CREATE INDEX landmarks ON changes (registry, slug, version) WHERE nth > 0 AND nth % 64 = 0;

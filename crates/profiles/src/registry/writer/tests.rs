@@ -6,7 +6,10 @@ use std::sync::mpsc;
 use tokio::sync::Semaphore;
 
 use super::super::decide;
+use serde_json::json;
+
 use super::*;
+use crate::profile::Draft;
 use crate::profile::validate::tests::profile;
 
 /// A session that fails as it is told; what it committed is what counts.
@@ -211,4 +214,38 @@ fn callers_are_told_though_the_runtime_of_the_first_has_ended() {
     fixture.worker.turn(vec![(command("a"), first), (command("b"), second)]);
     assert!(told_first.blocking_recv().unwrap().is_ok());
     assert!(told_second.blocking_recv().unwrap().is_ok());
+}
+
+#[test]
+fn what_is_not_at_hand_any_more_is_read_from_its_text() {
+    let mut fixture = Fixture::new();
+    let extensions =
+        json!({"vendor.x@v1": {"n": [1, 1.0, -0.5, u64::MAX], "t": "\u{0} 漢字 \"\\"}});
+    let draft = Draft {
+        display_name: "Ann's".into(),
+        tags: vec!["one".into(), "two".into()],
+        extensions: extensions.as_object().unwrap().clone(),
+        ..Draft::default()
+    };
+    let request = decide::CreateProfile { slug: "kept".into(), draft, ..Default::default() };
+    let decision = decide::create_profile(request, &crate::Catalog::default(), &registry());
+    assert!(fixture.turn(vec![decision.unwrap()])[0].is_ok());
+    let stored = || {
+        let snapshot = fixture.published.load();
+        snapshot.registry(&registry()).unwrap().get(&profile("kept").slug).unwrap().clone()
+    };
+    let written = stored().profile();
+    assert!(Arc::ptr_eq(&written, &stored().profile()), "it is at hand");
+    let stored = stored();
+    for n in 0..AT_HAND {
+        assert!(fixture.turn(vec![create(&format!("p{n}"))])[0].is_ok());
+    }
+    let read = stored.profile();
+    assert!(!Arc::ptr_eq(&written, &read));
+    assert_eq!(written, read);
+    assert_eq!(written.document(), read.document(), "also in the kinds of its numbers");
+    for is_default in [false, true] {
+        let text = String::from_utf8(stored.rendered(is_default).document.to_vec()).unwrap();
+        assert!(text.ends_with(&format!("\"is_default\":{is_default}}}\n")), "{text}");
+    }
 }

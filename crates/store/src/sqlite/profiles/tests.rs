@@ -82,6 +82,14 @@ fn a_registry_of_the_first_schema_keeps_everything() {
     let (_folder, path) = old();
     let store = SqliteProfiles::open(&path, &Catalog::default(), 1).unwrap();
     assert!(crate::sqlite::with_suffix(&path, ".before-v1-1").exists());
+    let other = Connection::open(&path).unwrap();
+    let sql = "SELECT slug || ' ' || version || ' ' || change_id || ' ' || newest_id || ' ' || nth FROM heads";
+    let mut heads = other.prepare(sql).unwrap();
+    let heads: Result<Vec<String>, _> = heads.query_map([], |row| row.get(0)).unwrap().collect();
+    assert_eq!(heads.unwrap(), ["a 200 206 206 200", "b 1 3 207 5", "gone 2 208 208 2"]);
+    let until = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+    assert_eq!(other.query_row("SELECT change_id FROM heads_until", [], until), Ok(208));
+
     let contents = store.load().unwrap();
     let stored = &contents.registries[&registry()];
     assert_eq!((contents.revision, stored.head.display_name.as_str()), (208, "Team"));
