@@ -82,7 +82,7 @@ pub(super) fn history(
         let mut next = below(connection, registry, slug, before)?;
         let mut changes = Vec::new();
         while next != 0 && changes.len() < limit {
-            let (previous, change) = at(connection, next, registries)?;
+            let (previous, change) = at(connection, next, (registry, slug), registries)?;
             changes.push(change);
             next = previous;
         }
@@ -143,7 +143,7 @@ pub(super) fn version(
             let (previous, here, documented): (i64, i64, bool) =
                 step.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             if here == wanted && documented {
-                return Ok(Some(at(connection, id, registries)?.1));
+                return Ok(Some(at(connection, id, (registry, slug), registries)?.1));
             }
             id = if here < wanted { 0 } else { previous };
         }
@@ -151,10 +151,11 @@ pub(super) fn version(
     })
 }
 
-/// A change and the one before it of its profile.
+/// A change in the chain of a profile, and the one before it.
 fn at(
     connection: &Connection,
     id: i64,
+    (registry, slug): (&RegistrySlug, &ProfileSlug),
     registries: &BTreeMap<RegistrySlug, RegistryHead>,
 ) -> Result<(i64, Change), ReadError> {
     let sql = format!("SELECT {COLUMNS} FROM changes WHERE id = ?1");
@@ -163,7 +164,11 @@ fn at(
     let Some(row) = rows.next()? else {
         return Err(ReadError::row("changes", id, "the log has a gap"));
     };
-    Ok((row.get(1)?, read_change(row, registries)?))
+    let change = read_change(row, registries)?;
+    if change.slug.as_ref() != Some(slug) || change.registry != *registry {
+        return Err(ReadError::row("changes", id, format!("it is in the chain of {slug}")));
+    }
+    Ok((row.get(1)?, change))
 }
 
 /// Reads registries and changes as of one moment; inside the writer's transaction they are that anyway.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use collodi_profiles::{ProfileSlug, RegistrySlug};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::row::{ReadError, read_registry, read_slug};
 
@@ -51,19 +51,107 @@ impl Moved {
     }
 }
 
-/// Every profile that there is or was.
+/// Every profile that there is or was. What no hash covers is compared: a change of the tail must go on where its profile
+/// stood, and a head must be what the log says, or the database is damaged.
 pub(super) fn read_heads(connection: &Connection) -> Result<BTreeMap<Key, Head>, ReadError> {
-    let mut heads = BTreeMap::new();
-    let mut statement =
-        connection.prepare("SELECT registry, slug, version, change_id, deleted FROM heads")?;
+    let mut profiles = BTreeMap::<Key, (Head, Newest)>::new();
+    let mut statement = connection
+        .prepare("SELECT registry, slug, version, change_id, deleted, newest_id, nth FROM heads")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let head = Head { version: row.get(2)?, change: row.get(3)?, deleted: row.get(4)? };
-        heads.insert((read_registry(row, 0)?, read_slug(row, 1)?), head);
+        let newest = Newest { id: row.get(5)?, nth: row.get(6)? };
+        profiles.insert((read_registry(row, 0)?, read_slug(row, 1)?), (head, newest));
     }
-    let (_, tail) = read_tail(connection, until(connection)?)?;
-    heads.extend(tail.into_iter().filter_map(|(key, moved)| Some((key, moved.head?))));
-    Ok(heads)
+    for ((registry, slug), (head, newest)) in &profiles {
+        // The document of the others says whose it is, and has a hash.
+        if (head.deleted || head.change != newest.id)
+            && !is_in_log(connection, (registry, slug), *head, *newest)?
+        {
+            return Err(ReadError::row("heads", slug, "the log says something else"));
+        }
+    }
+    let mut statement = connection.prepare_cached(TAIL_ROWS)?;
+    let mut rows = statement.query([until(connection)?])?;
+    while let Some(row) = rows.next()? {
+        let Some((key, change)) = Change::read(row)? else { continue };
+        let before = profiles.get(&key).copied();
+        let after = change.after(before).ok_or_else(|| {
+            let detail = format!("it does not go on where {} stood", key.1);
+            ReadError::row("changes", change.newest.id, detail)
+        })?;
+        profiles.insert(key, (after, change.newest));
+    }
+    Ok(profiles.into_iter().map(|(key, (head, _))| (key, head)).collect())
+}
+
+/// Whether the changes that a head names are there and are what it says.
+fn is_in_log(
+    connection: &Connection,
+    (registry, slug): (&RegistrySlug, &ProfileSlug),
+    head: Head,
+    newest: Newest,
+) -> rusqlite::Result<bool> {
+    let (registry, slug) = (registry.as_str(), slug.as_str());
+    let mut changed = connection.prepare_cached(
+        "SELECT 1 FROM changes WHERE id = ?1 AND registry = ?2 AND slug = ?3 AND version = ?4 \
+         AND (operation = 'delete') = ?5",
+    )?;
+    let mut ended = connection.prepare_cached(
+        "SELECT 1 FROM changes WHERE id = ?1 AND registry = ?2 AND slug = ?3 AND nth = ?4",
+    )?;
+    Ok(changed.exists(params![head.change, registry, slug, head.version, head.deleted])?
+        && ended.exists(params![newest.id, registry, slug, newest.nth])?)
+}
+
+/// The changes of profiles after one.
+const TAIL_ROWS: &str = "SELECT id, nth, registry, slug, version, document IS NULL, operation = 'delete', previous \
+    FROM changes WHERE id > ?1 ORDER BY id";
+
+/// A change of the tail.
+struct Change {
+    newest: Newest,
+    previous: i64,
+    version: i64,
+    documented: bool,
+    deleted: bool,
+}
+
+impl Change {
+    /// Absent for changes of a registry alone.
+    fn read(row: &Row<'_>) -> Result<Option<(Key, Self)>, ReadError> {
+        let change = Self {
+            newest: Newest { id: row.get(0)?, nth: row.get(1)? },
+            previous: row.get(7)?,
+            version: row.get(4)?,
+            documented: !row.get::<_, bool>(5)?,
+            deleted: row.get(6)?,
+        };
+        if change.newest.nth == 0 {
+            return Ok(None);
+        }
+        Ok(Some(((read_registry(row, 2)?, read_slug(row, 3)?), change)))
+    }
+
+    /// What it makes of its profile; absent if it only became the default.
+    fn head(&self) -> Option<Head> {
+        let &Self { version, deleted, .. } = self;
+        (self.documented || deleted).then_some(Head { version, change: self.newest.id, deleted })
+    }
+
+    /// Where the profile stands after it, if it goes on where the profile stood.
+    fn after(&self, before: Option<(Head, Newest)>) -> Option<Head> {
+        let newest = before.map_or_else(Newest::default, |(_, newest)| newest);
+        let goes_on = self.previous == newest.id && self.newest.nth == newest.nth + 1;
+        let alive = before.map(|(head, _)| head).filter(|head| !head.deleted);
+        let fits = match alive {
+            _ if self.documented => !self.deleted,
+            Some(head) if self.deleted => self.version > head.version,
+            Some(head) => self.version == head.version,
+            None => false,
+        };
+        (goes_on && fits).then(|| self.head().or(alive)).flatten()
+    }
 }
 
 /// The end of the chain of one profile.
@@ -102,28 +190,17 @@ fn until(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT change_id FROM heads_until")?.query_row([], |row| row.get(0))
 }
 
-/// What changed after `id`, by profile, and the last change of all.
+/// What changed after `id`, by profile, and the last of these changes.
 fn read_tail(connection: &Connection, id: i64) -> Result<(i64, BTreeMap<Key, Moved>), ReadError> {
     let mut tail = BTreeMap::<Key, Moved>::new();
     let mut last = id;
-    let mut statement = connection.prepare_cached(
-        "SELECT id, nth, registry, slug, version, document IS NULL, operation = 'delete' \
-         FROM changes WHERE id > ?1 ORDER BY id",
-    )?;
+    let mut statement = connection.prepare_cached(TAIL_ROWS)?;
     let mut rows = statement.query([id])?;
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
-        let newest = Newest { id: last, nth: row.get(1)? };
-        if newest.nth == 0 {
-            continue; // of a registry alone
-        }
-        let (undocumented, deleted): (bool, bool) = (row.get(5)?, row.get(6)?);
-        let head = (deleted || !undocumented)
-            .then(|| Ok::<_, rusqlite::Error>(Head { version: row.get(4)?, change: last, deleted }))
-            .transpose()?;
-        let key = (read_registry(row, 2)?, read_slug(row, 3)?);
-        let moved = Moved { newest, head };
-        tail.entry(key).and_modify(|before: &mut Moved| before.go_on(moved)).or_insert(moved);
+        let Some((key, change)) = Change::read(row)? else { continue };
+        let moved = Moved { newest: change.newest, head: change.head() };
+        tail.entry(key).and_modify(|before| before.go_on(moved)).or_insert(moved);
     }
     Ok((last, tail))
 }

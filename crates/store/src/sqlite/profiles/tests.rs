@@ -158,3 +158,49 @@ fn a_write_touches_as_many_pages_of_a_large_registry_as_of_a_small_one() {
     let (few, many) = (pages(100), pages(TAIL + 2000));
     assert!(many <= few + 2, "{many} against {few}");
 }
+
+/// What no hash covers has to fit together.
+#[test]
+fn a_change_or_a_head_that_does_not_fit_the_others_is_damage() {
+    let (_folder, path) = old();
+    let store = SqliteProfiles::open(&path, &Catalog::default(), 1).unwrap();
+    let mut session = store.writer().unwrap();
+    let later = |id: i64, operation: Operation, name: &str, version: u64| Change {
+        operation,
+        profile: None,
+        document: String::new(),
+        ..written(id, name, version)
+    };
+    session.begin().unwrap();
+    session.append(&[later(209, Operation::SetDefault, "a", 200)]).unwrap();
+    session.append(&[later(210, Operation::Delete, "a", 201)]).unwrap();
+    session.commit().unwrap();
+    drop((session, store));
+    let damaged = |sql: &str| {
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("BEGIN").unwrap();
+        connection.execute_batch(sql).unwrap();
+        load(&connection).map_err(|error| error.at("load")).map(|contents| contents.revision)
+    };
+    assert_eq!(damaged("").ok(), Some(210));
+    for sql in [
+        "UPDATE changes SET slug = 'b' WHERE id = 210",
+        "UPDATE changes SET slug = 'b' WHERE id = 209",
+        "UPDATE changes SET operation = 'set_default' WHERE id = 210",
+        "UPDATE changes SET operation = 'delete' WHERE id = 209",
+        "UPDATE changes SET version = 200 WHERE id = 210",
+        "UPDATE changes SET version = 201 WHERE id = 209",
+        "UPDATE changes SET previous = 1 WHERE id = 210",
+        "UPDATE changes SET nth = 7 WHERE id = 209",
+        "UPDATE changes SET slug = 'b' WHERE id = 208",
+        "UPDATE heads SET slug = 'other' WHERE slug = 'gone'",
+        "UPDATE heads SET deleted = 0 WHERE slug = 'gone'",
+        "UPDATE heads SET version = 3 WHERE slug = 'gone'",
+        "UPDATE heads SET newest_id = 206 WHERE slug = 'b'",
+        "UPDATE heads SET nth = 4 WHERE slug = 'b'",
+        "UPDATE heads SET change_id = 4 WHERE slug = 'a'",
+    ] {
+        let refused = damaged(sql).expect_err(sql);
+        assert_eq!(refused.kind, StoreErrorKind::Corrupt, "{sql}: {refused}");
+    }
+}
