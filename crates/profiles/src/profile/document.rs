@@ -100,7 +100,7 @@ struct ListItem<'a> {
 }
 
 /// A profile as it is sent, while it is or is not the default of its registry.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Rendered {
     /// The document, one JSON value and a line end.
     pub document: Bytes,

@@ -43,29 +43,33 @@ pub struct Stored {
     tags: Vec<String>,
     policy: Policy,
     version: u64,
-    /// One is there from the start, the other when it is first asked for; index 1 while the profile is the default.
-    documents: [OnceLock<Rendered>; 2],
+    rendered: Rendered,
+    /// Whether it was the default when it was rendered.
+    is_default: bool,
+    /// The other way, when it is first asked for.
+    turned: OnceLock<Rendered>,
+    /// Index 1 while the profile is the default.
     list_items: [OnceLock<Bytes>; 2],
     effective: OnceLock<Result<Arc<EffectiveProfile>, Refusal>>,
     at_hand: Weak<Arc<Profile>>,
 }
 
-/// Keeps the value of a profile at hand for as long as it lives.
+/// Keeps the value of a profile at hand for as long as it lives. What remains of it afterwards is a pointer's room, since
+/// the value has room of its own.
 pub(super) type AtHand = Arc<Arc<Profile>>;
 
 impl Stored {
     fn new(registry: &RegistrySlug, profile: &Profile, document: &str, is_default: bool) -> Self {
         let version = profile.metadata.version;
-        let documents = <[OnceLock<Rendered>; 2]>::default();
-        let rendered = Rendered::new(registry, document, version, is_default);
-        let _ = documents[usize::from(is_default)].set(rendered);
         Self {
             slug: profile.slug.clone(),
             display_name: profile.display_name.clone(),
             tags: profile.metadata.tags.clone(),
             policy: profile.policy.clone(),
             version,
-            documents,
+            rendered: Rendered::new(registry, document, version, is_default),
+            is_default,
+            turned: OnceLock::new(),
             list_items: Default::default(),
             effective: OnceLock::new(),
             at_hand: Weak::new(),
@@ -93,13 +97,12 @@ impl Stored {
     /// All of it. Takes some microseconds unless it was written a moment ago.
     #[must_use]
     pub fn profile(&self) -> Arc<Profile> {
-        self.at_hand.upgrade().map_or_else(|| Arc::new(self.read()), |at_hand| Arc::clone(&at_hand))
+        self.at_hand.upgrade().map_or_else(|| Arc::new(self.read()), |at_hand| (*at_hand).clone())
     }
 
     #[expect(clippy::unreachable, reason = "the text is one that was read or written as a profile")]
     fn read(&self) -> Profile {
-        let document = self.documents.iter().find_map(OnceLock::get).map(|it| &it.document[..]);
-        let text = document.and_then(|document| str::from_utf8(document).ok());
+        let text = str::from_utf8(&self.rendered.document).ok();
         let profile = text.and_then(|text| serde_json::from_str(text).ok());
         profile.unwrap_or_else(|| unreachable!("a profile that is none: {}", self.slug))
     }
@@ -107,12 +110,10 @@ impl Stored {
     /// As it is sent.
     #[must_use]
     pub fn rendered(&self, is_default: bool) -> &Rendered {
-        let [of_others, of_default] = &self.documents;
-        let (wanted, other) =
-            if is_default { (of_default, of_others) } else { (of_others, of_default) };
-        wanted.get_or_init(|| {
-            other.get().map_or_else(Rendered::default, |it| it.turned(self.version, is_default))
-        })
+        if is_default == self.is_default {
+            return &self.rendered;
+        }
+        self.turned.get_or_init(|| self.rendered.turned(self.version, is_default))
     }
 
     fn list_item(&self, is_default: bool) -> &Bytes {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::changes::append_change;
 use super::failed;
-use super::heads::{Newest, fold};
+use super::heads::{Newest, settle_from_log};
 use super::registries::write_registry;
 
 /// Longest note of a change, in bytes (decision 47).
@@ -46,7 +46,7 @@ pub(super) fn adopt(
         }
         next_id += changes.len() as u64;
     }
-    fold(connection).map_err(|error| error.at(&format!("adopt {}", path.display())))?;
+    settle_from_log(connection).map_err(|error| error.at(&format!("adopt {}", path.display())))?;
     // What is dropped may hold provider keys; its pages are overwritten, not just let go.
     connection
         .execute_batch("PRAGMA secure_delete = ON; DROP TABLE profile_registries")

@@ -74,7 +74,7 @@ pub(super) fn read_heads(connection: &Connection) -> Result<BTreeMap<Key, Head>,
     let mut statement = connection.prepare_cached(TAIL_ROWS)?;
     let mut rows = statement.query([until(connection)?])?;
     while let Some(row) = rows.next()? {
-        let Some((key, change)) = Change::read(row)? else { continue };
+        let Some((key, change)) = TailRow::read(row)? else { continue };
         let before = profiles.get(&key).copied();
         let after = change.after(before).ok_or_else(|| {
             let detail = format!("it does not go on where {} stood", key.1);
@@ -109,7 +109,7 @@ const TAIL_ROWS: &str = "SELECT id, nth, registry, slug, version, document IS NU
     FROM changes WHERE id > ?1 ORDER BY id";
 
 /// A change of the tail.
-struct Change {
+struct TailRow {
     newest: Newest,
     previous: i64,
     version: i64,
@@ -117,7 +117,7 @@ struct Change {
     deleted: bool,
 }
 
-impl Change {
+impl TailRow {
     /// Absent for changes of a registry alone.
     fn read(row: &Row<'_>) -> Result<Option<(Key, Self)>, ReadError> {
         let change = Self {
@@ -146,7 +146,8 @@ impl Change {
         let alive = before.map(|(head, _)| head).filter(|head| !head.deleted);
         let fits = match alive {
             _ if self.documented => !self.deleted,
-            Some(head) if self.deleted => self.version > head.version,
+            // A version that could not rise any more stays (D7).
+            Some(head) if self.deleted => self.version > head.version || head.version == i64::MAX,
             Some(head) => self.version == head.version,
             None => false,
         };
@@ -198,25 +199,22 @@ fn read_tail(connection: &Connection, id: i64) -> Result<(i64, BTreeMap<Key, Mov
     let mut rows = statement.query([id])?;
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
-        let Some((key, change)) = Change::read(row)? else { continue };
+        let Some((key, change)) = TailRow::read(row)? else { continue };
         let moved = Moved { newest: change.newest, head: change.head() };
         tail.entry(key).and_modify(|before| before.go_on(moved)).or_insert(moved);
     }
     Ok((last, tail))
 }
 
-/// Writes the heads anew; inside of the caller's transaction.
-pub(super) fn fold(connection: &Connection) -> Result<(), ReadError> {
+/// Writes the heads anew from what the log says; inside of the caller's transaction.
+pub(super) fn settle_from_log(connection: &Connection) -> Result<(), ReadError> {
     let (last, tail) = read_tail(connection, until(connection)?)?;
-    write_heads(
-        connection,
-        last,
-        tail.iter().map(|((registry, slug), moved)| (registry, slug, moved)),
-    )?;
+    let moved = tail.iter().map(|((registry, slug), moved)| (registry, slug, moved));
+    write_heads(connection, last, moved)?;
     Ok(())
 }
 
-/// Writes heads that moved, in order of their slugs, so that each page is touched once.
+/// Writes heads that moved; they come in order, so that each page is touched once.
 fn write_heads<'a>(
     connection: &Connection,
     last: i64,
@@ -242,8 +240,8 @@ fn write_heads<'a>(
 /// What a session that writes knows of the tail, so that it never has to read it twice.
 #[derive(Default)]
 pub(super) struct Tail {
-    /// Whether it was read since something went wrong.
-    known: bool,
+    /// Whether all of it is committed: what a transaction added that did not come to its end was never there.
+    committed: bool,
     /// The last change that is in it.
     last: i64,
     /// What `heads_until` said when it was read.
@@ -253,26 +251,39 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Takes over what others committed, and everything after a failure. Comes first in a transaction.
+    /// Takes over what others committed. Comes first in a transaction.
     pub(super) fn catch_up(&mut self, connection: &Connection) -> Result<(), ReadError> {
-        if !self.known {
-            self.profiles.clear();
-            self.until = until(connection)?;
-            self.last = self.until;
+        if self.committed {
+            self.read_on(connection)?;
+        } else {
+            self.read_again(connection)?;
         }
+        self.committed = true;
+        Ok(())
+    }
+
+    /// Everything that is in the log, also of the transaction under way: after an append that was taken back.
+    pub(super) fn read_again(&mut self, connection: &Connection) -> Result<(), ReadError> {
+        self.committed = false;
+        self.profiles.clear();
+        self.until = until(connection)?;
+        self.last = self.until;
+        self.read_on(connection)
+    }
+
+    fn read_on(&mut self, connection: &Connection) -> Result<(), ReadError> {
         let (last, tail) = read_tail(connection, self.last)?;
         for ((registry, slug), moved) in tail {
             let place = self.profiles.entry(registry).or_default().entry(slug);
             place.and_modify(|before| before.go_on(moved)).or_insert(moved);
         }
         self.last = last;
-        self.known = true;
         Ok(())
     }
 
-    /// What was written in a transaction is not there: everything is read again when it is needed.
-    pub(super) fn forget(&mut self) {
-        self.known = false;
+    /// What the transaction added is there.
+    pub(super) fn keep(&mut self) {
+        self.committed = true;
     }
 
     /// Adds a change of a profile; says which one was its newest before.
@@ -283,6 +294,7 @@ impl Tail {
         id: i64,
         head: Option<Head>,
     ) -> rusqlite::Result<Newest> {
+        self.committed = false;
         self.last = id;
         let known = self.profiles.get_mut(registry).and_then(|of| of.get_mut(slug));
         let Some(known) = known else {
@@ -298,21 +310,22 @@ impl Tail {
 
     /// Writes the heads if the tail has become long. Comes last in a transaction, whose newest change is `last`.
     pub(super) fn settle(&mut self, connection: &Connection, last: i64) -> rusqlite::Result<()> {
+        self.committed = false;
         self.last = last;
         if last - self.until < TAIL {
             return Ok(());
         }
-        // Somebody else may have done it meanwhile. What moved is written either way: it is newer.
+        // Somebody else may have done it meanwhile.
         self.until = until(connection)?;
         if last - self.until < TAIL {
             return Ok(());
         }
-        for (registry, profiles) in &self.profiles {
-            let moved = profiles.iter().filter(|(_, moved)| moved.newest.id > self.until);
-            let mut moved: Vec<_> = moved.map(|(slug, moved)| (registry, slug, moved)).collect();
-            moved.sort_unstable_by_key(|(_, slug, _)| *slug);
-            write_heads(connection, last, moved.into_iter())?;
-        }
+        let all = self.profiles.iter();
+        let all =
+            all.flat_map(|(registry, of)| of.iter().map(move |(slug, it)| (registry, slug, it)));
+        let mut moved: Vec<_> = all.filter(|(.., moved)| moved.newest.id > self.until).collect();
+        moved.sort_unstable_by_key(|(registry, slug, _)| (*registry, *slug));
+        write_heads(connection, last, moved.into_iter())?;
         self.until = last;
         Ok(())
     }

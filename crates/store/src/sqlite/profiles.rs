@@ -328,17 +328,13 @@ impl WriteSession for Session {
             return Err(lost);
         }
         self.commit_all(&touched).map_err(|error| {
-            self.tail.forget();
             self.rollback();
             error.at(&format!("commit to {}", self.path))
         })
     }
 
     fn rollback(&mut self) {
-        if !self.touched.is_empty() {
-            self.tail.forget();
-            self.touched.clear();
-        }
+        self.touched.clear();
         // What this transaction read of others was not published, so it has to be read again.
         self.seen = None;
         if !self.connection.is_autocommit()
@@ -375,8 +371,7 @@ impl Session {
         } else if self.connection.is_autocommit() {
             return Err(ReadError::Row("the transaction is gone".into()));
         }
-        self.tail.forget();
-        self.tail.catch_up(&self.connection)
+        self.tail.read_again(&self.connection)
     }
 
     fn append_one(&mut self, change: &Change) -> rusqlite::Result<()> {
@@ -407,6 +402,7 @@ impl Session {
             self.tail.settle(&self.connection, self.last)?;
         }
         self.run("COMMIT")?;
+        self.tail.keep();
         Ok(())
     }
 

@@ -204,3 +204,50 @@ fn a_change_or_a_head_that_does_not_fit_the_others_is_damage() {
         assert_eq!(refused.kind, StoreErrorKind::Corrupt, "{sql}: {refused}");
     }
 }
+
+/// A full disk ends a transaction by itself. What it had added to the chains was never there.
+#[test]
+fn a_transaction_that_is_lost_leaves_no_trace_in_the_chains() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("profiles.db");
+    let store = SqliteProfiles::open(&path, &Catalog::default(), 1).unwrap();
+    let connection = connect(&path, Access::Write).unwrap();
+    let mut session = Session {
+        connection: Lent { connection: Some(connection), to: Arc::default() },
+        path: String::new(),
+        seen: None,
+        tail: Tail::default(),
+        last: 0,
+        touched: BTreeMap::new(),
+        lost: None,
+    };
+    let write = |session: &mut Session, changes: &[Change]| {
+        session.begin()?;
+        let appended = changes.iter().try_for_each(|it| session.append(std::slice::from_ref(it)));
+        session.commit().and(appended)
+    };
+    let pages = |session: &Session, most: &str| {
+        session.connection.pragma_update(None, "max_page_count", most).unwrap();
+    };
+    write(&mut session, &[written(1, "a", 1), written(2, "b", 1)]).unwrap();
+    let large = |id: i64, name: &str| {
+        let mut change = written(id, name, 2);
+        change.document = format!("{}{}", " ".repeat(100_000), change.document);
+        change
+    };
+    // The whole transaction, and one with something before it.
+    for lost in [vec![large(3, "a")], vec![written(3, "a", 2), large(4, "b")]] {
+        pages(&session, "1");
+        let full = write(&mut session, &lost).unwrap_err();
+        assert_eq!(full.kind, StoreErrorKind::Full, "{full}");
+        pages(&session, "1000000");
+    }
+    write(&mut session, &[written(3, "b", 2), written(4, "b", 3)]).unwrap();
+    write(&mut session, &[written(5, "a", 2)]).unwrap();
+    assert_eq!(store.load().unwrap().revision, 5);
+    let history = |name: &str| {
+        let changes = store.history(&registry(), &slug(name), 0, 9).unwrap();
+        changes.iter().map(|change| change.id).collect::<Vec<_>>()
+    };
+    assert_eq!((history("a"), history("b")), (vec![5, 1], vec![4, 3, 2]));
+}
