@@ -274,7 +274,6 @@ fn change(id: u64, slug: &str, bytes: usize) -> Change {
         slug: Some(profile.slug.clone()),
         version: 1,
         document: profile.document(),
-        content_hash: profile.content().hash,
         head: Arc::new(RegistryHead {
             default_profile: Some(ProfileSlug::parse("w1").unwrap()),
             metadata,

@@ -140,7 +140,7 @@ fn a_snapshot_that_lacks_changes_is_not_enough() {
     collodi(&["ops", "snapshot", "--data-dir", &data, "--to", &snapshot]);
     assert_eq!(preflight(&data, &with_backup).code, Some(0));
     let sql = "INSERT INTO changes SELECT id + 1, id, nth + 1, registry, operation, slug, version + 1, \
-        registry_version + 1, default_profile, document, document_hash, content_hash, actor, source, note, request_id, \
+        registry_version + 1, default_profile, document, document_hash, actor, source, note, request_id, \
         at_ms FROM changes ORDER BY id DESC LIMIT 1";
     let connection = rusqlite::Connection::open(Path::new(&data).join("profiles.db")).unwrap();
     connection.execute_batch(sql).unwrap();

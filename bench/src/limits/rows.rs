@@ -158,7 +158,7 @@ impl Writer {
         let version = self.versions.entry(slug.clone()).or_insert(1);
         *version += 1;
         self.connection
-            .prepare_cached("INSERT INTO changes VALUES (?1, ?1 - 1, ?3, 'default', 'update', ?2, ?3, ?1, 'profile-00000', ?4, ?5, ?5, 'bench', 'http-api', '', ?6, ?7)")?
+            .prepare_cached("INSERT INTO changes VALUES (?1, ?1 - 1, ?3, 'default', 'update', ?2, ?3, ?1, 'profile-00000', ?4, ?5, 'bench', 'http-api', '', ?6, ?7)")?
             .execute(params![
                 self.revision,
                 slug,
@@ -176,5 +176,5 @@ impl Writer {
     }
 }
 
-const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const HASH: [u8; 32] = [0xE3; 32];
 const METADATA: &str = r#"{"source":"http-api","version":12345,"created_at_ms":1750000000000,"updated_at_ms":1750000000000,"created_by":"bench","updated_by":"bench"}"#;

@@ -275,21 +275,17 @@ pub fn escape_pointer(segment: &str) -> Cow<'_, str> {
     }
 }
 
-/// The SHA-256 of a text, in lower-case hex.
+/// The SHA-256 of a text.
 #[must_use]
-pub fn sha256_hex(text: &str) -> String {
-    sha256_hex_of(&[text])
+pub fn sha256(text: &str) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text).into()
 }
 
-/// The same of a text in parts.
+/// The same in lower-case hex.
 #[must_use]
-pub fn sha256_hex_of(parts: &[&str]) -> String {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.as_bytes());
-    }
-    hex(&hash.finalize())
+pub fn sha256_hex(text: &str) -> String {
+    hex(&sha256(text))
 }
 
 /// Lower-case hex.

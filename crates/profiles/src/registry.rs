@@ -11,13 +11,13 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
+use crate::profile::Metadata;
 use crate::profile::draft::{self, Draft};
 use crate::profile::history::Stamp;
 use crate::profile::middlewares::Writer;
 use crate::profile::overrides::Overrides;
 use crate::profile::patch::{self, ProfilePatch};
 use crate::profile::resolve::{Context, EffectiveProfile, Refusal, effective};
-use crate::profile::{Metadata, Profile};
 use crate::settings::Settings;
 use crate::store::{ProfileStore, StoreError, StoreErrorKind};
 
@@ -240,7 +240,7 @@ impl Registry {
         let snapshot = self.snapshot();
         let state = snapshot.registry(registry).ok_or(Error::RegistryNotFound)?;
         let blank = |slug| draft::check(slug, Draft::default(), &self.catalog, Writer::Client);
-        let before = state.get(&slug).map(|stored| Profile::clone(&stored.profile()));
+        let before = state.get(&slug).map(|stored| stored.profile());
         let before = before.unwrap_or_else(|| blank(slug).profile);
         if before.policy.read_only && !may_unlock {
             return Err(decide::read_only(&before.slug));

@@ -11,6 +11,7 @@ use collodi_profiles::json::Object;
 use collodi_profiles::profile::overrides::{Overrides, parse_overrides};
 use collodi_profiles::profile::resolve::{EffectiveProfile, Refusal};
 use collodi_profiles::profile::validate::too_much;
+use collodi_profiles::registry::Stored;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -70,7 +71,7 @@ pub(crate) async fn submit(
     };
     let Selected { state, stored } = select_profile(app, parts, &wanted)?;
     let raw_overrides = body.request_overrides.or(body.overrides).unwrap_or_default();
-    let overrides = read_overrides(app, &raw_overrides, stored.policy())?;
+    let overrides = read_overrides(app, &raw_overrides, &stored)?;
     let runtime = app.registry.resolve(&state, &stored, &overrides).map_err(refused_runtime)?;
 
     let text = match body.prompt {
@@ -156,13 +157,13 @@ fn profile_of_path(path: &str) -> Option<String> {
     Some(extract::percent_decode(segment).map_or_else(|| segment.to_owned(), Cow::into_owned))
 }
 
-fn read_overrides(
-    app: &App,
-    raw: &Object,
-    policy: &collodi_profiles::Policy,
-) -> Result<Overrides, Failure> {
+fn read_overrides(app: &App, raw: &Object, stored: &Stored) -> Result<Overrides, Failure> {
+    if raw.is_empty() {
+        return Ok(Overrides::default());
+    }
+    let policy = stored.profile().policy;
     let overrides =
-        parse_overrides(raw, policy, app.registry.catalog()).map_err(refused_runtime)?;
+        parse_overrides(raw, &policy, app.registry.catalog()).map_err(refused_runtime)?;
     if overrides.step_mode == Some(true) && !app.debug_api {
         let text = "step mode is not available: the debug API is off";
         return Err(Failure::new(StatusCode::BAD_REQUEST, "step_mode", text));

@@ -253,15 +253,11 @@ fn get_profile(app: &App, parts: &Parts, slug: &ProfileSlug) -> Result<Response,
     let state = snapshot.registry(&registry).ok_or(Error::RegistryNotFound)?;
     let stored = state.get(slug).ok_or(Error::ProfileNotFound)?;
     let rendered = stored.rendered(state.is_default(slug));
-    if extract::has_current(&parts.headers, &rendered.etag) {
-        return Ok(stamped(StatusCode::NOT_MODIFIED, None, rendered.etag.clone(), state.version()));
+    let etag = rendered.etag();
+    if extract::has_current(&parts.headers, &etag) {
+        return Ok(stamped(StatusCode::NOT_MODIFIED, None, etag, state.version()));
     }
-    Ok(stamped(
-        StatusCode::OK,
-        Some(rendered.document.clone()),
-        rendered.etag.clone(),
-        state.version(),
-    ))
+    Ok(stamped(StatusCode::OK, Some(rendered.document()), etag, state.version()))
 }
 
 async fn create_profile(app: &App, incoming: &Incoming, body: Body) -> Result<Response, Failure> {

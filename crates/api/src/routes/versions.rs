@@ -89,8 +89,9 @@ pub(super) async fn one(
     let registry = registry_of(app, parts)?;
     let change = app.registry.version(&registry, &slug, at).await?;
     let is_default = change.head.default_profile.as_ref() == Some(&slug);
-    let rendered = Rendered::new(&registry, &change.document, at, is_default);
-    Ok(json(StatusCode::OK, rendered.document))
+    let profile = change.profile.as_deref().ok_or(Error::VersionNotFound)?;
+    let rendered = Rendered::new(&registry, profile, &change.document, is_default);
+    Ok(json(StatusCode::OK, rendered.document()))
 }
 
 /// What changed between two versions: from the one before `to`, to the newest, unless asked otherwise.

@@ -64,8 +64,8 @@ pub(super) fn answer(
 ) -> Result<Response, Failure> {
     let stored = written.stored.as_ref().ok_or(Error::ProfileNotFound)?;
     let rendered = stored.rendered(written.is_default);
-    let body = Some(rendered.document.clone());
-    let mut response = stamped(status, body, rendered.etag.clone(), written.registry_version);
+    let body = Some(rendered.document());
+    let mut response = stamped(status, body, rendered.etag(), written.registry_version);
     response.extensions_mut().insert(about(written, stored.slug(), dry_run));
     Ok(mark(response, dry_run))
 }

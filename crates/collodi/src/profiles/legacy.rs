@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ArgMatches;
@@ -133,10 +132,10 @@ fn encode(registries: Vec<RegistryDraft>, masked: bool) -> Result<String> {
             default_profile: registry.default_profile,
             metadata: Metadata::default(),
         };
-        let profiles: Result<Vec<Arc<Profile>>> = registry
+        let profiles: Result<Vec<Profile>> = registry
             .profiles
             .into_iter()
-            .map(|(slug, draft)| profile(slug, draft, masked).map(Arc::new))
+            .map(|(slug, draft)| profile(slug, draft, masked))
             .collect();
         built.push((registry.slug, head, profiles?));
     }

@@ -138,7 +138,7 @@ fn adopt_profile(
     // What breaks newer rules is kept and said (decision 6).
     validate::check(&profile, &mut problems);
     validate::check_runtime(&profile.runtime, catalog, &mut problems);
-    validate::check_limits(&profile, profile.content().size, &mut problems);
+    validate::check_limits(&profile, profile.content().size(), &mut problems);
     let _ = extensions::normalise(Draft::of(&profile).extensions, catalog, &mut problems);
     let seen: BTreeSet<String> = problems
         .iter()

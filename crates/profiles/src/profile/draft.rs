@@ -150,7 +150,7 @@ fn finish(
         validate::check_runtime(&profile.runtime, catalog, &mut rules);
     }
     let content = profile.content();
-    validate::check_limits(&profile, content.size, &mut rules);
+    validate::check_limits(&profile, content.size(), &mut rules);
     Checked { profile, content, configs, rules }
 }
 

@@ -95,8 +95,6 @@ pub struct Change {
     pub profile: Option<Arc<Profile>>,
     /// The same profile as the JSON text that is stored ([`Profile::document`]); empty without one.
     pub document: String,
-    /// Hash of the profile's content ([`Profile::content`]); empty without a document.
-    pub content_hash: String,
     /// The registry as it is since.
     pub head: Arc<RegistryHead>,
     /// Who and why.
@@ -108,10 +106,11 @@ impl Change {
     #[must_use]
     pub fn summary(&self) -> Value {
         let Stamp { actor, source, note, request_id, at_ms } = &self.stamp;
+        let content_hash = self.profile.as_ref().map(|profile| profile.content().hash());
         json!({
             "change": self.id, "registry": self.registry, "operation": self.operation, "slug": self.slug,
             "version": self.version, "registry_version": self.head.metadata.version,
-            "content_hash": self.content_hash, "actor": actor, "source": source, "note": note,
+            "content_hash": content_hash.unwrap_or_default(), "actor": actor, "source": source, "note": note,
             "request_id": request_id, "at_ms": at_ms,
         })
     }

@@ -1,9 +1,19 @@
 //! Changing a stored profile (chapter 20 §5.4): a patch names what it changes, and replaces it whole.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::Error as _;
+use serde_json::value::RawValue;
+
 use super::draft::{Checked, Named, check_patched};
-use super::{Extensions, Metadata, Policy, Profile, Runtime};
+use super::{Extensions, Metadata, MiddlewareUse, Policy, Profile, Runtime};
 use crate::catalog::Catalog;
+use crate::ids::{ExtensionKey, ProfileSlug};
 use crate::json::Object;
+
+/// How the keys of configurations of middlewares begin ([`ExtensionKey::for_middleware`]).
+const MIDDLEWARES: &str = "middleware.";
 
 /// What a patch changes; `None` keeps the stored value.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +63,77 @@ impl ProfilePatch {
     pub fn named(&self) -> Named {
         Named { runtime: self.runtime.is_some(), extensions: self.extensions.is_some() }
     }
+}
+
+/// Reads what [`apply`] looks at of the stored profile `slug`, whose text is `document`. What the patch replaces is empty,
+/// but for the uses of middlewares, their configurations and the lock, which rules compare: most of a profile is not worth
+/// reading when most of it is written anew.
+///
+/// # Errors
+/// Never, if the text is that of a profile.
+pub fn read_before(
+    slug: &ProfileSlug,
+    document: &str,
+    patch: &ProfilePatch,
+) -> Result<Profile, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Parts<'a> {
+        #[serde(borrow)]
+        display_name: Option<&'a RawValue>,
+        #[serde(borrow)]
+        description: Option<&'a RawValue>,
+        #[serde(borrow)]
+        runtime: &'a RawValue,
+        #[serde(borrow)]
+        policy: &'a RawValue,
+        metadata: Metadata,
+        #[serde(borrow, default)]
+        extensions: BTreeMap<&'a str, &'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Uses {
+        #[serde(default)]
+        middlewares: Vec<MiddlewareUse>,
+    }
+    #[derive(Deserialize)]
+    struct Lock {
+        read_only: bool,
+    }
+    let text = |raw: Option<&RawValue>, replaced: bool| match raw {
+        Some(raw) if !replaced => serde_json::from_str(raw.get()),
+        _ => Ok(String::new()),
+    };
+    let Named { runtime: replaces_runtime, extensions: replaces_extensions } = patch.named();
+    let parts: Parts<'_> = serde_json::from_str(document)?;
+    let (runtime, policy) = (parts.runtime.get(), parts.policy.get());
+    let runtime = if replaces_runtime {
+        let Uses { middlewares } = serde_json::from_str(runtime)?;
+        Runtime { middlewares, ..Runtime::default() }
+    } else {
+        serde_json::from_str(runtime)?
+    };
+    let policy = if patch.policy.is_some() && !patch.unlocks() {
+        let Lock { read_only } = serde_json::from_str(policy)?;
+        Policy { read_only, ..Policy::default() }
+    } else {
+        serde_json::from_str(policy)?
+    };
+    let mut extensions = Extensions::new();
+    for (key, payload) in parts.extensions {
+        if !replaces_extensions || key.starts_with(MIDDLEWARES) {
+            let key = ExtensionKey::parse(key).map_err(serde_json::Error::custom)?;
+            extensions.insert(key, serde_json::from_str(payload.get())?);
+        }
+    }
+    Ok(Profile {
+        slug: slug.clone(),
+        display_name: text(parts.display_name, patch.display_name.is_some())?,
+        description: text(parts.description, patch.description.is_some())?,
+        runtime,
+        policy,
+        metadata: parts.metadata,
+        extensions,
+    })
 }
 
 /// Applies `patch` to `stored` and runs the rules over the result. Metadata other than tags is the stored one.
@@ -115,14 +196,17 @@ mod tests {
         checked.profile
     }
 
-    fn patched(stored: &Profile, body: Value) -> Result<Profile, String> {
-        let patch = ProfilePatch {
+    fn patch_of(body: &Value) -> ProfilePatch {
+        ProfilePatch {
             runtime: body.get("runtime").map(|v| serde_json::from_value(v.clone()).unwrap()),
             extensions: body.get("extensions").and_then(Value::as_object).cloned(),
             display_name: body.get("display_name").and_then(Value::as_str).map(Into::into),
             ..ProfilePatch::default()
-        };
-        let checked = apply(stored, patch, &catalog());
+        }
+    }
+
+    fn patched(stored: &Profile, body: Value) -> Result<Profile, String> {
+        let checked = apply(stored, patch_of(&body), &catalog());
         checked.problems().map_or(Ok(checked.profile), |problems| Err(problems[0].to_string()))
     }
 
@@ -243,6 +327,51 @@ mod tests {
         old.runtime.tools = Some(vec!["no_such_tool".into()]);
         assert!(patched(&old, json!({"display_name": "x"})).is_ok());
         assert!(patched(&old, json!({"runtime": {"tools": ["no_such_tool"]}})).is_err());
+    }
+
+    #[test]
+    fn a_patch_makes_the_same_of_what_it_looks_at_as_of_the_whole_profile() {
+        let mut whole = created(json!({
+            "runtime": {
+                "system_prompt": "be brief", "tools": [], "step_settings_patch": {"ai-chat": {"ai-engine": "m"}},
+                "middlewares": [{"name": "sqlite", "config": {"max_rows": 5}}, {"name": "agentmode", "id": "m"}],
+            },
+            "extensions": {"vendor.x@v1": {"n": [1, 1.0, -0.5, u64::MAX], "t": "\u{0} 漢字 \"\\"}},
+        }));
+        whole.display_name = "Ann's \"one\"".into();
+        whole.description = "two".into();
+        whole.metadata.tags = vec!["three".into()];
+        whole.metadata.touch(5, "ann", "here");
+        let policy = Policy { allow_overrides: true, ..Policy::default() };
+        let bodies = [
+            json!({}),
+            json!({"display_name": "x"}),
+            json!({"runtime": {"middlewares": [{"name": "agentmode", "id": "m"}, {"name": "sqlite"}]}}),
+            json!({"extensions": {"vendor.y@v1": 1}}),
+            json!({"runtime": {"middlewares": [{"name": "sqlite"}]}, "extensions": {}}),
+        ];
+        for read_only in [false, true] {
+            whole.policy =
+                Policy { read_only, denied_override_keys: vec!["tools".into()], ..policy.clone() };
+            for (body, replaced) in
+                bodies.iter().flat_map(|body| (0..16).map(move |bits| (body, bits)))
+            {
+                let patch = ProfilePatch {
+                    description: (replaced & 1 > 0).then(|| "new".into()),
+                    policy: (replaced & 2 > 0).then(|| policy.clone()),
+                    tags: (replaced & 4 > 0).then(|| vec!["new".into()]),
+                    says_writable: replaced & 8 > 0,
+                    ..patch_of(body)
+                };
+                let before = read_before(&whole.slug, &whole.document(), &patch).unwrap();
+                assert_eq!(before.metadata, whole.metadata);
+                assert_eq!(before.policy.read_only, read_only);
+                let [partly, wholly] =
+                    [&before, &whole].map(|it| apply(it, patch.clone(), &catalog()));
+                assert_eq!(partly.problems(), wholly.problems(), "{body} {replaced}");
+                assert_eq!(partly.profile, wholly.profile, "{body} {replaced}");
+            }
+        }
     }
 
     #[test]

@@ -148,7 +148,7 @@ pub(crate) mod tests {
     fn texts(profile: &Profile) -> Vec<String> {
         let mut problems = Vec::new();
         check(profile, &mut problems);
-        check_limits(profile, profile.content().size, &mut problems);
+        check_limits(profile, profile.content().size(), &mut problems);
         problems.iter().map(ToString::to_string).collect()
     }
 

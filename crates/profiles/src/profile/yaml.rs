@@ -2,7 +2,6 @@
 //! the rules run over them as over everything else (D11). Writing always makes a bundle.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -258,7 +257,7 @@ fn to_json<T: Serialize>(value: &T) -> Result<Value, Error> {
 /// # Errors
 /// A registry that breaks its invariant; nothing is written then.
 pub fn encode<'a>(
-    registries: impl IntoIterator<Item = (&'a RegistrySlug, &'a RegistryHead, Vec<Arc<Profile>>)>,
+    registries: impl IntoIterator<Item = (&'a RegistrySlug, &'a RegistryHead, Vec<Profile>)>,
 ) -> Result<String, Error> {
     let mut bundle = Object::new();
     for (slug, head, profiles) in registries {
@@ -339,7 +338,7 @@ impl Format {
 fn encode_registry(
     slug: &RegistrySlug,
     head: &RegistryHead,
-    profiles: Vec<Arc<Profile>>,
+    profiles: Vec<Profile>,
 ) -> Result<Value, Error> {
     let mut registry = Object::new();
     registry.insert("slug".into(), slug.as_str().into());
@@ -360,7 +359,7 @@ fn encode_registry(
     put("metadata", to_json(&head.metadata)?);
     let mut encoded = Object::new();
     for profile in profiles {
-        let Value::Object(mut object) = to_json(&*profile)? else { continue };
+        let Value::Object(mut object) = to_json(&profile)? else { continue };
         object.retain(|key, value| {
             key == "slug" || !matches!(value, Value::Object(object) if object.is_empty())
         });
@@ -488,7 +487,7 @@ mod tests {
         let slug = RegistrySlug::parse("t").unwrap();
         let head =
             RegistryHead { default_profile: Some(profile.slug.clone()), ..RegistryHead::default() };
-        let encoded = encode([(&slug, &head, vec![Arc::new(profile.clone())])]).unwrap();
+        let encoded = encode([(&slug, &head, vec![profile.clone()])]).unwrap();
         assert!(encoded.starts_with("registries:\n    t:\n"), "{encoded}");
         assert!(encoded.contains("system_prompt: |"), "{encoded}");
         let again = decode_text(&encoded).unwrap().remove(0).profiles.remove("a").unwrap();
@@ -501,6 +500,6 @@ mod tests {
         assert_eq!(encode([]).unwrap(), "{}\n");
         let slug = RegistrySlug::parse("t").unwrap();
         let profile = crate::profile::validate::tests::profile("a");
-        assert!(encode([(&slug, &RegistryHead::default(), vec![Arc::new(profile)])]).is_err());
+        assert!(encode([(&slug, &RegistryHead::default(), vec![profile])]).is_err());
     }
 }

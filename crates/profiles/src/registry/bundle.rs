@@ -377,7 +377,7 @@ impl<'a> Work<'a> {
             let slug = checked.profile.slug.clone();
             let stored = self.state.and_then(|state| state.get(&slug));
             let before = stored.map(|stored| stored.profile());
-            let before = before.as_deref();
+            let before = before.as_ref();
             // What is as it should be is not judged: an adopted profile may break rules that are newer than it.
             if before.is_some_and(|before| only_add || same_content(before, &checked.profile)) {
                 continue;
@@ -396,7 +396,7 @@ impl<'a> Work<'a> {
             profile.metadata = Metadata { tags: profile.metadata.tags, ..metadata };
             let (registry, head) = (self.draft.slug.clone(), self.head.clone());
             let stamp = self.stamp.clone();
-            let change = decide::change(registry, operation, profile, content, head, stamp);
+            let change = decide::change(registry, operation, profile, &content, head, stamp);
             let after = change.profile.clone().map_or(Side::Nothing, Side::Profile);
             self.add(change, before, after);
         }

@@ -17,7 +17,7 @@ struct Entry {
     stored: Arc<Stored>,
 }
 
-type Leaf = Arc<Vec<Entry>>;
+type Leaf = Arc<[Entry]>;
 type Node<T> = Arc<[T; FAN_OUT]>;
 
 /// Profiles by slug.
@@ -30,7 +30,7 @@ pub(super) struct BySlug {
 
 impl Default for BySlug {
     fn default() -> Self {
-        let (leaf, hasher) = (Leaf::default(), RandomState::new());
+        let (leaf, hasher) = (Leaf::from([]), RandomState::new());
         let leaves: Node<Leaf> = Arc::new(std::array::from_fn(|_| leaf.clone()));
         let middle: Node<Node<Leaf>> = Arc::new(std::array::from_fn(|_| leaves.clone()));
         Self { root: Arc::new(std::array::from_fn(|_| middle.clone())), hasher }
@@ -49,23 +49,24 @@ impl BySlug {
         let slug = stored.slug();
         let hash = self.hasher.hash_one(slug);
         let leaf = self.leaf_mut(hash);
-        if let Some(entry) = leaf.iter_mut().find(|entry| entry.is(hash, slug)) {
-            entry.stored = stored;
+        if let Some(at) = leaf.iter().position(|entry| entry.is(hash, slug)) {
+            Arc::make_mut(leaf)[at].stored = stored;
             return true;
         }
-        leaf.push(Entry { hash, stored });
+        *leaf = leaf.iter().cloned().chain([Entry { hash, stored }]).collect();
         false
     }
 
     pub(super) fn remove(&mut self, slug: &ProfileSlug) {
         let hash = self.hasher.hash_one(slug);
-        self.leaf_mut(hash).retain(|entry| !entry.is(hash, slug));
+        let leaf = self.leaf_mut(hash);
+        *leaf = leaf.iter().filter(|entry| !entry.is(hash, slug)).cloned().collect();
     }
 
-    fn leaf_mut(&mut self, hash: u64) -> &mut Vec<Entry> {
+    fn leaf_mut(&mut self, hash: u64) -> &mut Leaf {
         let middle = &mut Arc::make_mut(&mut self.root)[digit(hash, 0)];
         let leaves = &mut Arc::make_mut(middle)[digit(hash, 1)];
-        Arc::make_mut(&mut Arc::make_mut(leaves)[digit(hash, 2)])
+        &mut Arc::make_mut(leaves)[digit(hash, 2)]
     }
 }
 

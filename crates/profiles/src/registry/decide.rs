@@ -138,7 +138,7 @@ pub(super) fn create_profile(
             }
             profile.metadata.version = state.last_version(&slug);
             let registry = state.slug().clone();
-            Ok(vec![change(registry, Operation::Create, profile, content, head.into(), stamp)])
+            Ok(vec![change(registry, Operation::Create, profile, &content, head.into(), stamp)])
         }
     };
     Ok(Decision { registry, slug: Some(slug), decide: Box::new(decide) })
@@ -149,7 +149,7 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
     let decide = move |snapshot: &Snapshot, stamp: Stamp| {
         let state = find_registry(snapshot, &request.registry)?;
         let stored = state.get(&request.slug).ok_or(Error::ProfileNotFound)?;
-        let profile = stored.profile();
+        let profile = stored.before(&request.patch);
         let changes_nothing = request.patch.is_empty();
         let unlocks = request.patch.unlocks() && !request.set_default;
         let checked = patch::apply(&profile, request.patch, &catalog);
@@ -178,7 +178,7 @@ pub(super) fn update_profile(request: UpdateProfile, catalog: Arc<Catalog>) -> D
         }
         let registry = state.slug().clone();
         let (profile, content) = (checked.profile, checked.content);
-        Ok(vec![change(registry, Operation::Update, profile, content, head.into(), stamp)])
+        Ok(vec![change(registry, Operation::Update, profile, &content, head.into(), stamp)])
     };
     Decision { registry, slug: Some(slug), decide: Box::new(decide) }
 }
@@ -204,10 +204,10 @@ pub(super) fn restore_profile(
         let mut head = touch_head(state.head(), &stamp);
         let before = match state.get(&request.slug) {
             Some(stored) => {
-                if stored.policy().read_only {
+                if stored.is_read_only() {
                     return Err(read_only(&request.slug));
                 }
-                stored.profile().metadata.clone()
+                stored.profile().metadata
             }
             None => Metadata { version: state.last_version(&request.slug), ..Metadata::default() },
         };
@@ -217,7 +217,7 @@ pub(super) fn restore_profile(
         }
         profile.metadata = Metadata { tags: profile.metadata.tags, ..before };
         let registry = state.slug().clone();
-        Ok(vec![change(registry, Operation::Restore, profile, content, head.into(), stamp)])
+        Ok(vec![change(registry, Operation::Restore, profile, &content, head.into(), stamp)])
     };
     Ok(Decision { registry, slug: Some(slug), decide: Box::new(decide) })
 }
@@ -228,7 +228,7 @@ pub(super) fn delete_profile(registry: RegistrySlug, slug: ProfileSlug, guard: G
         move |snapshot: &Snapshot, stamp: Stamp| {
             let state = find_registry(snapshot, &registry)?;
             let stored = state.get(&slug).ok_or(Error::ProfileNotFound)?;
-            if stored.policy().read_only {
+            if stored.is_read_only() {
                 return Err(read_only(&slug));
             }
             let version = stored.version();
@@ -295,7 +295,7 @@ pub(super) fn bootstrap(
                 profile.metadata.version = last;
                 let content = profile.content();
                 let (registry, head, stamp) = (registry.clone(), head.clone(), stamp.clone());
-                changes.push(change(registry, Operation::Create, profile, content, head, stamp));
+                changes.push(change(registry, Operation::Create, profile, &content, head, stamp));
             }
             Ok(changes)
         }
@@ -367,7 +367,7 @@ pub(super) fn change(
     registry: RegistrySlug,
     operation: Operation,
     mut profile: Profile,
-    content: Content,
+    content: &Content,
     head: Arc<RegistryHead>,
     stamp: Stamp,
 ) -> Change {
@@ -379,7 +379,6 @@ pub(super) fn change(
         slug: Some(profile.slug.clone()),
         version: profile.metadata.version,
         document: content.document(&profile.metadata),
-        content_hash: content.hash,
         profile: Some(Arc::new(profile)),
         head,
         stamp,
@@ -413,7 +412,6 @@ pub(super) fn without_document(
         version,
         profile: None,
         document: String::new(),
-        content_hash: String::new(),
         head,
         stamp,
     }

@@ -112,7 +112,7 @@ impl Registry {
         let after = written.stored.ok_or(Error::ProfileNotFound)?;
         let versions = [&before, &after].map(|stored| stored.version());
         let changes = aside(move || {
-            let content = |stored: &Stored| authored(serde_json::json!(*stored.profile()));
+            let content = |stored: &Stored| authored(serde_json::json!(stored.profile()));
             Ok(diff(&content(&before), &content(&after)))
         });
         Ok(Comparison { slug, from: versions[0], to: versions[1], changes: changes.await? })

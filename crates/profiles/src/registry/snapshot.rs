@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use imbl::{OrdMap, OrdSet};
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::profile::history::{Change, Operation, RegistryHead, heir};
 use crate::profile::resolve::{EffectiveProfile, Refusal};
-use crate::profile::{Policy, Profile, Rendered, document, yaml};
+use crate::profile::{Profile, ProfilePatch, Rendered, document, patch, yaml};
 use crate::store::Contents;
 
 /// All registries at one revision of the database.
@@ -34,15 +34,13 @@ pub struct RegistryState {
     list: OnceLock<Bytes>,
 }
 
-/// One version of a profile: its text, what look-ups, filters and guards want to know of it, and what is derived from it
-/// once and for all. The value itself is made of the text when somebody needs it, because thousands of them take five times
-/// the memory of their texts, and a write that has to fetch and free one from all over it waits for memory most of the time.
+/// One version of a profile: its text, what look-ups and guards want to know of it, and what is derived from it once and for
+/// all. The value itself is made of the text when somebody needs it, because thousands of them take five times the memory of
+/// their texts, and a write that has to fetch and free one from all over it waits for memory most of the time.
 pub struct Stored {
     slug: ProfileSlug,
-    display_name: String,
-    tags: Vec<String>,
-    policy: Policy,
     version: u64,
+    read_only: bool,
     rendered: Rendered,
     /// Whether it was the default when it was rendered.
     is_default: bool,
@@ -51,28 +49,19 @@ pub struct Stored {
     /// Index 1 while the profile is the default.
     list_items: [OnceLock<Bytes>; 2],
     effective: OnceLock<Result<Arc<EffectiveProfile>, Refusal>>,
-    at_hand: Weak<Arc<Profile>>,
 }
-
-/// Keeps the value of a profile at hand for as long as it lives. What remains of it afterwards is a pointer's room, since
-/// the value has room of its own.
-pub(super) type AtHand = Arc<Arc<Profile>>;
 
 impl Stored {
     fn new(registry: &RegistrySlug, profile: &Profile, document: &str, is_default: bool) -> Self {
-        let version = profile.metadata.version;
         Self {
             slug: profile.slug.clone(),
-            display_name: profile.display_name.clone(),
-            tags: profile.metadata.tags.clone(),
-            policy: profile.policy.clone(),
-            version,
-            rendered: Rendered::new(registry, document, version, is_default),
+            version: profile.metadata.version,
+            read_only: profile.policy.read_only,
+            rendered: Rendered::new(registry, profile, document, is_default),
             is_default,
             turned: OnceLock::new(),
             list_items: Default::default(),
             effective: OnceLock::new(),
-            at_hand: Weak::new(),
         }
     }
 
@@ -88,23 +77,26 @@ impl Stored {
         self.version
     }
 
-    /// Who may change what.
+    /// Whether update and delete are refused.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
-    /// All of it. Takes some microseconds unless it was written a moment ago.
+    /// All of it. Takes some microseconds.
     #[must_use]
-    pub fn profile(&self) -> Arc<Profile> {
-        self.at_hand.upgrade().map_or_else(|| Arc::new(self.read()), |at_hand| (*at_hand).clone())
+    pub fn profile(&self) -> Profile {
+        self.was_written(serde_json::from_str(self.rendered.text()))
+    }
+
+    /// What a patch looks at of it.
+    pub(super) fn before(&self, patch: &ProfilePatch) -> Profile {
+        self.was_written(patch::read_before(&self.slug, self.rendered.text(), patch))
     }
 
     #[expect(clippy::unreachable, reason = "the text is one that was read or written as a profile")]
-    fn read(&self) -> Profile {
-        let text = str::from_utf8(&self.rendered.document).ok();
-        let profile = text.and_then(|text| serde_json::from_str(text).ok());
-        profile.unwrap_or_else(|| unreachable!("a profile that is none: {}", self.slug))
+    fn was_written(&self, read: Result<Profile, serde_json::Error>) -> Profile {
+        read.unwrap_or_else(|e| unreachable!("a profile that is none: {}: {e}", self.slug))
     }
 
     /// As it is sent.
@@ -167,9 +159,10 @@ impl Filter {
 
     fn takes(&self, stored: &Stored) -> bool {
         let prefix = self.prefix.as_deref().is_none_or(|prefix| {
-            stored.slug.as_str().starts_with(prefix) || starts_with(&stored.display_name, prefix)
+            stored.slug.as_str().starts_with(prefix)
+                || starts_with(stored.rendered.display_name(), prefix)
         });
-        prefix && self.tag.as_ref().is_none_or(|tag| stored.tags.contains(tag))
+        prefix && self.tag.as_ref().is_none_or(|tag| stored.rendered.has_tag(tag))
     }
 }
 
@@ -229,14 +222,14 @@ impl Snapshot {
         }))
     }
 
-    /// Takes over a committed change. What it wrote is at hand while somebody holds what this returns.
-    pub(super) fn apply(&mut self, change: &Change) -> Option<AtHand> {
+    /// Takes over a committed change.
+    pub(super) fn apply(&mut self, change: &Change) {
         self.revision = change.id;
         let state = self
             .registries
             .entry(change.registry.clone())
             .or_insert_with(|| Arc::new(RegistryState::empty(change.registry.clone())));
-        Arc::make_mut(state).apply(change)
+        Arc::make_mut(state).apply(change);
     }
 }
 
@@ -259,22 +252,17 @@ impl RegistryState {
         }
     }
 
-    fn apply(&mut self, change: &Change) -> Option<AtHand> {
+    fn apply(&mut self, change: &Change) {
         self.list = OnceLock::new();
         self.head = change.head.clone();
         if let Some(profile) = &change.profile {
             let is_default = self.is_default(&profile.slug);
-            let at_hand = Arc::new(profile.clone());
-            let stored = Stored::new(&self.slug, profile, &change.document, is_default);
-            self.put(Stored { at_hand: Arc::downgrade(&at_hand), ..stored });
-            return Some(at_hand);
-        }
-        if let (Operation::Delete, Some(slug)) = (change.operation, &change.slug) {
+            self.put(Stored::new(&self.slug, profile, &change.document, is_default));
+        } else if let (Operation::Delete, Some(slug)) = (change.operation, &change.slug) {
             self.by_slug.remove(slug);
             self.ordered.remove(slug);
             self.deleted.insert(slug.clone(), change.version);
         }
-        None
     }
 
     /// Its name.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::Written;
 use super::answers::{Outcome, Waiting, tell_all};
 use super::decide::{Decide, Decision};
-use super::snapshot::{AtHand, Snapshot};
+use super::snapshot::Snapshot;
 use crate::error::Error;
 use crate::ids::{ProfileSlug, RegistrySlug};
 use crate::profile::history::{Change, Stamp};
@@ -26,8 +26,6 @@ use crate::store::{StoreError, StoreErrorKind, WriteSession};
 const GROUP: usize = 128;
 /// Snapshots that are kept after their successor was published.
 const RECENT: usize = 2;
-/// Profiles that are kept as values after they were written; few enough to stay in the processor's cache.
-const AT_HAND: usize = 32;
 /// How long another process's commit may stay unseen while nothing is written here (decision 5: 500 ms).
 const POLL: Duration = Duration::from_millis(200);
 
@@ -90,14 +88,11 @@ pub(super) struct Worker {
     fenced: Option<StoreError>,
     /// Snapshots of just before: kept so that the last to let go of one, and to pay for it, is this thread, not a read.
     recent: VecDeque<Arc<Snapshot>>,
-    /// What was written last: who edits a profile edits it again.
-    at_hand: VecDeque<AtHand>,
 }
 
 impl Worker {
     pub(super) fn new(session: Box<dyn WriteSession>, published: Arc<ArcSwap<Snapshot>>) -> Self {
-        let (recent, at_hand) = (VecDeque::new(), VecDeque::new());
-        Self { session, published, fenced: None, recent, at_hand }
+        Self { session, published, fenced: None, recent: VecDeque::new() }
     }
 
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
@@ -214,10 +209,8 @@ impl Worker {
             self.session.append(&changes)?;
         }
         for change in &changes {
-            self.at_hand.extend(working.apply(change));
+            working.apply(change);
         }
-        let more = self.at_hand.len().saturating_sub(AT_HAND);
-        self.at_hand.drain(..more);
         written(working, &registry, slug.as_ref())
     }
 }

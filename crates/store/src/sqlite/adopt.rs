@@ -98,7 +98,6 @@ fn changes_of(adopted: Adopted, first_id: u64, at_ms: i64) -> Vec<Change> {
         version: 0,
         profile: None,
         document: String::new(),
-        content_hash: String::new(),
         head: head.clone(),
         stamp: stamp("", &repairs),
     };
@@ -110,7 +109,6 @@ fn changes_of(adopted: Adopted, first_id: u64, at_ms: i64) -> Vec<Change> {
             slug: Some(profile.slug.clone()),
             version: profile.metadata.version,
             document: profile.document(),
-            content_hash: profile.content().hash,
             stamp: stamp(profile.slug.as_str(), &repairs),
             profile: Some(Arc::new(profile)),
             head: head.clone(),

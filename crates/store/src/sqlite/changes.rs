@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use collodi_profiles::json::sha256_hex;
+use collodi_profiles::json::sha256;
 use collodi_profiles::profile::Profile;
 use collodi_profiles::profile::history::{Change, Operation, RegistryHead, Stamp};
 use collodi_profiles::{ProfileSlug, RegistrySlug};
@@ -14,7 +14,7 @@ use super::registries::read_registries;
 use super::row::{ReadError, read_registry, signed, unsigned};
 
 const COLUMNS: &str = "id, previous, registry, operation, slug, version, registry_version, default_profile, document, \
-    content_hash, actor, source, note, request_id, at_ms";
+    actor, source, note, request_id, at_ms";
 
 /// Appends a change after `before`, the newest of its profile so far.
 pub(super) fn append_change(
@@ -23,12 +23,13 @@ pub(super) fn append_change(
     before: Newest,
 ) -> rusqlite::Result<()> {
     let document = change.profile.is_some().then_some(change.document.as_str());
-    let document_hash = document.map(sha256_hex).unwrap_or_default();
+    let document_hash = document.map(sha256);
+    let document_hash = document_hash.as_ref().map_or(&[][..], |hash| hash);
     let stamp = &change.stamp;
     connection
         .prepare_cached(
             "INSERT INTO changes VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             signed(change.id),
@@ -42,7 +43,6 @@ pub(super) fn append_change(
             change.head.default_profile.as_ref().map_or("", ProfileSlug::as_str),
             document,
             document_hash,
-            change.content_hash,
             stamp.actor,
             stamp.source,
             stamp.note,
@@ -194,11 +194,11 @@ fn read_change(
     let operation =
         Operation::parse(&word).ok_or_else(|| broken(format!("unknown operation {word}")))?;
     let stamp = Stamp {
-        actor: row.get(10)?,
-        source: row.get(11)?,
-        note: row.get(12)?,
-        request_id: row.get(13)?,
-        at_ms: row.get(14)?,
+        actor: row.get(9)?,
+        source: row.get(10)?,
+        note: row.get(11)?,
+        request_id: row.get(12)?,
+        at_ms: row.get(13)?,
     };
     // The log keeps what a change did to the registry; names and creation come from the registry's row.
     let mut head = registries.get(&registry).cloned().unwrap_or_default();
@@ -222,7 +222,6 @@ fn read_change(
         version: unsigned(row.get(5)?),
         profile: profile.map(Arc::new),
         document: document.unwrap_or_default(),
-        content_hash: row.get(9)?,
         head: Arc::new(head),
         stamp,
     })
@@ -241,7 +240,7 @@ pub(super) fn read_document(
     let mut rows = statement.query([id])?;
     let Some(row) = rows.next()? else { return Err(broken("a head points to nothing".into())) };
     let document = row.get_ref(0)?.as_str().unwrap_or_default();
-    if sha256_hex(document) != row.get_ref(1)?.as_str().unwrap_or_default() {
+    if sha256(document)[..] != *row.get_ref(1)?.as_blob().unwrap_or_default() {
         return Err(broken("the document does not match its hash".into()));
     }
     let profile = parse_document(document).map_err(broken)?;

@@ -41,6 +41,10 @@ const SCHEMA: Schema = Schema {
             name: "0002_chains",
             sql: include_str!("../../migrations/profiles/0002_chains.sql"),
         },
+        Migration {
+            name: "0003_hashes",
+            sql: include_str!("../../migrations/profiles/0003_hashes.sql"),
+        },
     ],
 };
 

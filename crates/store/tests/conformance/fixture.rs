@@ -99,9 +99,6 @@ impl Author {
             operation,
             slug: (!name.is_empty()).then(|| slug(name)),
             version,
-            content_hash: document
-                .as_ref()
-                .map_or(String::new(), |document| document.content().hash),
             document: document.as_ref().map_or(String::new(), Profile::document),
             profile: document.map(Arc::new),
             head: Arc::new(self.head.clone()),

@@ -74,7 +74,7 @@ pub(crate) fn history_goes_on_across_delete_and_create(fixture: &Fixture) {
     assert_eq!(versions(&history), [3, 2, 1]);
     let deleted = &history[1];
     assert_eq!(deleted.operation, Operation::Delete);
-    assert_eq!((&deleted.profile, deleted.content_hash.as_str()), (&None, ""));
+    assert_eq!((&deleted.profile, deleted.document.as_str()), (&None, ""));
 }
 
 /// Becoming the default does not raise the version: several changes share one, and none may fall between two pages.

@@ -217,8 +217,8 @@ fn callers_are_told_though_the_runtime_of_the_first_has_ended() {
 }
 
 #[test]
-fn what_is_not_at_hand_any_more_is_read_from_its_text() {
-    let mut fixture = Fixture::new();
+fn a_profile_is_read_from_its_text_as_it_was_written() {
+    let fixture = Fixture::new();
     let extensions =
         json!({"vendor.x@v1": {"n": [1, 1.0, -0.5, u64::MAX], "t": "\u{0} 漢字 \"\\"}});
     let draft = Draft {
@@ -229,23 +229,17 @@ fn what_is_not_at_hand_any_more_is_read_from_its_text() {
     };
     let request = decide::CreateProfile { slug: "kept".into(), draft, ..Default::default() };
     let decision = decide::create_profile(request, &crate::Catalog::default(), &registry());
-    assert!(fixture.turn(vec![decision.unwrap()])[0].is_ok());
-    let stored = || {
-        let snapshot = fixture.published.load();
-        snapshot.registry(&registry()).unwrap().get(&profile("kept").slug).unwrap().clone()
-    };
-    let written = stored().profile();
-    assert!(Arc::ptr_eq(&written, &stored().profile()), "it is at hand");
-    let stored = stored();
-    for n in 0..AT_HAND {
-        assert!(fixture.turn(vec![create(&format!("p{n}"))])[0].is_ok());
-    }
-    let read = stored.profile();
-    assert!(!Arc::ptr_eq(&written, &read));
-    assert_eq!(written, read);
-    assert_eq!(written.document(), read.document(), "also in the kinds of its numbers");
+    let mut changes = Vec::new();
+    let decide = decision.unwrap().decide;
+    changes.extend(decide(&fixture.published.load(), Stamp::default()).unwrap());
+    let mut snapshot = Snapshot::clone(&fixture.published.load());
+    snapshot.apply(&changes[0]);
+    let stored = snapshot.registry(&registry()).unwrap().get(&profile("kept").slug).unwrap();
+    let (written, read) = (changes[0].profile.as_deref().unwrap(), stored.profile());
+    assert_eq!(*written, read);
+    assert_eq!(changes[0].document, read.document(), "also in the kinds of its numbers");
     for is_default in [false, true] {
-        let text = String::from_utf8(stored.rendered(is_default).document.to_vec()).unwrap();
+        let text = String::from_utf8(stored.rendered(is_default).document().to_vec()).unwrap();
         assert!(text.ends_with(&format!("\"is_default\":{is_default}}}\n")), "{text}");
     }
 }

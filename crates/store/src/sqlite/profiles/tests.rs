@@ -1,4 +1,5 @@
-//! A registry of the first schema, which had an index by profile and heads that moved with every write.
+//! Registries of earlier schemas: the first had an index by profile and heads that moved with every write, the second wrote
+//! two hashes as digits.
 
 use collodi_profiles::Metadata;
 use collodi_profiles::json::sha256_hex;
@@ -79,9 +80,20 @@ fn old() -> (TempDir, PathBuf) {
 
 #[test]
 fn a_registry_of_the_first_schema_keeps_everything() {
+    keeps_everything(1);
+}
+
+#[test]
+fn a_registry_of_the_second_schema_keeps_everything() {
+    keeps_everything(2);
+}
+
+fn keeps_everything(version: usize) {
     let (_folder, path) = old();
+    let earlier = Schema { migrations: &SCHEMA.migrations[..version], ..SCHEMA };
+    drop(migrate::open(&path, &earlier, |_| Ok(()), |_| Ok(())).unwrap());
     let store = SqliteProfiles::open(&path, &Catalog::default(), 1).unwrap();
-    assert!(crate::sqlite::with_suffix(&path, ".before-v1-1").exists());
+    assert!(crate::sqlite::with_suffix(&path, &format!(".before-v{version}-1")).exists());
     let other = Connection::open(&path).unwrap();
     let sql = "SELECT slug || ' ' || version || ' ' || change_id || ' ' || newest_id || ' ' || nth FROM heads";
     let mut heads = other.prepare(sql).unwrap();
@@ -126,7 +138,6 @@ fn written(id: i64, name: &str, version: u64) -> Change {
         slug: Some(profile.slug.clone()),
         version,
         document,
-        content_hash: String::new(),
         head: Arc::new(RegistryHead { default_profile, metadata, ..RegistryHead::default() }),
         profile: Some(Arc::new(profile)),
         stamp: Stamp::default(),
