@@ -1,9 +1,11 @@
 //! What can be typed. The flags are read off `config.default.toml`, so that a setting has one home: its key, its default
 //! and its sentence; provider settings come from the table that profiles are validated with.
 
+use std::ffi::OsString;
 use std::sync::LazyLock;
 
-use clap::{Arg, ArgAction, Command};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use collodi_profiles::settings::{Kind, SECTIONS};
 use toml::Value;
 
@@ -30,32 +32,58 @@ pub(crate) fn settings() -> &'static [Setting] {
 fn read_settings() -> Vec<Setting> {
     let mut settings = Vec::new();
     let mut help = String::new();
+    let mut defaults: toml::Table = DEFAULTS.parse().unwrap_or_default();
     for line in DEFAULTS.lines() {
         if let Some(comment) = line.strip_prefix('#') {
             comment.trim().clone_into(&mut help);
-        } else if let Some((name, value)) = line.split_once(" = ") {
-            let table: Option<toml::Table> = format!("v = {value}").parse().ok();
-            if let Some(default) = table.and_then(|mut table| table.remove("v")) {
-                settings.push(Setting {
-                    name: name.to_owned(),
-                    help: std::mem::take(&mut help),
-                    default,
-                });
-            }
+        } else if let Some((name, _)) = line.split_once(" = ")
+            && let Some(default) = defaults.remove(name)
+        {
+            let help = std::mem::take(&mut help);
+            settings.push(Setting { name: name.to_owned(), help, default });
         }
     }
     settings
 }
 
+/// What was typed, or the end of the program with what is wrong about it. A start makes only the flags that were typed or
+/// set: all of them are a tenth of it. Who asks for help, or types what there is not, meets them all.
+pub(crate) fn matches() -> ArgMatches {
+    let typed = std::env::args_os().collect::<Vec<_>>();
+    matches_of(&typed).unwrap_or_else(|_| command().get_matches())
+}
+
+fn matches_of(typed: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let is_typed = |name: &str| {
+        let rest = |word: &'_ OsString| {
+            Some(word.to_str()?.strip_prefix("--")?.strip_prefix(name)?.to_owned())
+        };
+        typed.iter().filter_map(rest).any(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    let is_given = |name: &str| is_typed(name) || std::env::var_os(env_name(name)).is_some();
+    command_with(&is_given).try_get_matches_from(typed)
+}
+
+/// Where the value of a flag comes from; nowhere, if it was not made.
+pub(crate) fn source_of(matches: &ArgMatches, flag: &str) -> Option<ValueSource> {
+    matches.try_contains_id(flag).ok()?;
+    matches.value_source(flag)
+}
+
 /// The whole command line. What stands below a command is made when that command was typed.
 pub(crate) fn command() -> Command {
+    command_with(&|_| true)
+}
+
+/// The same with those flags of `serve` that `is_made` names.
+fn command_with(is_made: &dyn Fn(&str) -> bool) -> Command {
     Command::new("collodi")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A self-hosted chat backend with a profile registry at its heart")
         .after_help("Start with `collodi serve`, then open the address that it prints. `collodi serve --help` has examples.")
         .arg_required_else_help(true)
         .subcommand_required(true)
-        .subcommand(serve())
+        .subcommand(serve(is_made))
         .subcommand(profiles::command())
         .subcommand(timeline::command())
         .subcommand(import())
@@ -91,7 +119,7 @@ fn import() -> Command {
         .arg(crate::output::arg())
 }
 
-fn serve() -> Command {
+fn serve(is_made: &dyn Fn(&str) -> bool) -> Command {
     let command = Command::new("serve")
         .visible_alias("web-chat")
         .args_override_self(true)
@@ -104,9 +132,11 @@ fn serve() -> Command {
                 .env("COLLODI_CONFIG_FILE")
                 .help("Config file (TOML); without it collodi/config.toml in your configuration folder, if it exists"),
         );
-    let command = settings().iter().fold(command, |command, setting| command.arg(flag(setting)));
+    let settings = settings().iter().filter(|setting| is_made(&setting.name));
+    let command = settings.fold(command, |command, setting| command.arg(flag(setting)));
     let provider =
         SECTIONS.iter().flat_map(|(section, fields)| fields.iter().map(move |f| (*section, f)));
+    let provider = provider.filter(|(_, field)| is_made(field.name));
     provider.fold(command, |command, (section, field)| {
         let note = if field.effective { "" } else { "; accepted without effect" };
         let secret = field.kind == Kind::Secret;
@@ -182,6 +212,31 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn flags_that_nobody_typed_are_not_made_and_the_others_mean_the_same() {
+        let line = |words: &str| words.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let typed = line(
+            "collodi serve --addr=127.0.0.1:1 --ai-engine --root --openai-api-key k --debug-api",
+        );
+        let few = matches_of(&typed).unwrap();
+        let all = command().try_get_matches_from(&typed).unwrap();
+        let [(_, few), (_, all)] = [&few, &all].map(|matches| matches.subcommand().unwrap());
+        let fields = SECTIONS.iter().flat_map(|(_, fields)| fields.iter()).map(|field| field.name);
+        for name in settings().iter().map(|setting| &*setting.name).chain(fields) {
+            assert_eq!(source_of(few, name), source_of(all, name), "{name}");
+            let raw = |matches: &ArgMatches| -> Option<Vec<OsString>> {
+                let raw = matches.try_get_raw(name).ok().flatten()?;
+                Some(raw.map(OsString::from).collect())
+            };
+            assert_eq!(raw(few), raw(all), "{name}");
+        }
+        assert_eq!(few.get_one::<String>("ai-engine").unwrap(), "--root");
+        assert!(few.try_contains_id("ai-temperature").is_err());
+        for wrong in ["serve --addr", "serve --ad x", "serve --help", "serve x", ""] {
+            assert!(matches_of(&line(&format!("collodi {wrong}"))).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -219,7 +219,7 @@ fn overlay(below: &mut Table, above: Table) -> Result<()> {
 fn typed(matches: &ArgMatches) -> Table {
     let given = |name: &str| {
         matches!(
-            matches.value_source(name),
+            cli::source_of(matches, name),
             Some(ValueSource::CommandLine | ValueSource::EnvVariable)
         )
     };
@@ -240,7 +240,8 @@ fn typed(matches: &ArgMatches) -> Table {
         let mut table = Table::new();
         for field in *fields {
             let typed =
-                matches.get_one::<String>(field.name).cloned().or_else(|| vendor_key(field.name));
+                if given(field.name) { matches.get_one::<String>(field.name) } else { None };
+            let typed = typed.cloned().or_else(|| vendor_key(field.name));
             table.extend(typed.map(|text| (field.name.to_owned(), Value::String(text))));
         }
         layer.insert((*section).to_owned(), Value::Table(table));
@@ -288,7 +289,7 @@ fn provider_settings(layers: &Table) -> Result<(Settings, Keys)> {
 
 /// Every setting with where its value comes from.
 fn described(matches: &ArgMatches, file: &Table, layers: &Table) -> Described {
-    let origin = |name: &str, in_file: bool| match matches.value_source(name) {
+    let origin = |name: &str, in_file: bool| match cli::source_of(matches, name) {
         Some(ValueSource::CommandLine) => "flag",
         Some(ValueSource::EnvVariable) => "environment",
         _ if vendor_key(name).is_some() => "environment",
@@ -321,7 +322,7 @@ fn described(matches: &ArgMatches, file: &Table, layers: &Table) -> Described {
 }
 
 fn warnings(matches: &ArgMatches, settings: &Settings) -> Vec<String> {
-    let typed = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    let typed = |name: &str| cli::source_of(matches, name) == Some(ValueSource::CommandLine);
     let mut warnings = Vec::new();
     for setting in cli::settings() {
         if setting.name.starts_with("logstash-") && typed(&setting.name) {

@@ -23,7 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let matches = cli::command().get_matches();
+    let matches = cli::matches();
     let matches = match matches.subcommand() {
         Some(("serve", matches)) => matches,
         Some(("profiles", matches)) => return profiles::run(matches),

@@ -76,8 +76,8 @@ fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(64);
     // Otherwise a statement that a partial index might serve is prepared anew for every value that is bound to it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     if access == Access::Read {
         return connection.pragma_update(None, "query_only", true);
@@ -179,7 +179,7 @@ pub(crate) fn examine(
         StoreError::new(StoreErrorKind::Other, text)
     })?;
     let connection = open_untouched(path).map_err(|e| failed(&format!("open {shown}"), &e))?;
-    let seen = look(&connection, look_at)
+    let seen = look(&connection, look_at, application_id)
         .map_err(|e| failed(&format!("read {shown}: is it damaged or not a database?"), &e))?;
     if seen.verdict != ["ok"] {
         let verdict = seen.verdict.join("; ");
@@ -190,9 +190,9 @@ pub(crate) fn examine(
     if let Some(left) = left {
         left.check(seen.identity.as_deref())?;
     }
-    let found = match (seen.application_id, seen.user_version, &seen.tables[..]) {
-        (0, 0, []) => Found::Nothing,
+    let found = match (seen.owner, seen.user_version, &seen.tables[..]) {
         (owner, version, _) if owner == i64::from(application_id) => Found::Ours(version),
+        (0, 0, []) => Found::Nothing,
         (0, 0, [table]) if table == "profile_registries" => Found::Reference,
         _ => {
             return refuse(format!(
@@ -207,14 +207,15 @@ pub(crate) fn examine(
 /// What a database says of itself.
 struct Seen {
     verdict: Vec<String>,
-    application_id: i64,
+    owner: i64,
     user_version: i64,
+    /// Of databases that are not ours.
     tables: Vec<String>,
     identity: Option<String>,
 }
 
 /// Looks in one transaction, so that another process that is just migrating is seen before or after, not in between.
-fn look(connection: &Connection, look_at: Look) -> rusqlite::Result<Seen> {
+fn look(connection: &Connection, look_at: Look, application_id: i32) -> rusqlite::Result<Seen> {
     let looking = connection.unchecked_transaction()?;
     let texts = |sql: &str| -> rusqlite::Result<Vec<String>> {
         looking.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
@@ -225,21 +226,16 @@ fn look(connection: &Connection, look_at: Look) -> rusqlite::Result<Seen> {
         Look::Every => texts("PRAGMA quick_check(5)")?,
         Look::Head => vec!["ok".to_owned()],
     };
-    let tables = texts(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
-    )?;
-    let identity = if tables.iter().any(|table| table == "identity") {
+    let owner = number("application_id")?;
+    let ours = owner == i64::from(application_id);
+    let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
+    let tables = if ours { Vec::new() } else { texts(tables)? };
+    let identity = if ours || tables.iter().any(|table| table == "identity") {
         texts("SELECT id FROM identity")?.into_iter().next()
     } else {
         None
     };
-    Ok(Seen {
-        verdict,
-        application_id: number("application_id")?,
-        user_version: number("user_version")?,
-        tables,
-        identity,
-    })
+    Ok(Seen { verdict, owner, user_version: number("user_version")?, tables, identity })
 }
 
 /// Says in the system's words why a database cannot be created, before SQLite says it in fewer.

@@ -1,11 +1,12 @@
 //! Numbered SQL files, one transaction each, checksummed, with a snapshot of the file before the first one. A newer or
 //! altered schema is refused. Two processes may start at once: one migrates, the other finds it done.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use collodi_profiles::json::sha256_hex;
 use collodi_profiles::store::{StoreError, StoreErrorKind};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{Access, Found, Look, connect, examine, failed, to_writer, use_wal, with_suffix};
 use crate::step::step;
@@ -89,15 +90,16 @@ fn check_recorded(
     version: i64,
 ) -> Result<(), StoreError> {
     let fail = |e: rusqlite::Error| failed(&format!("read {}", path.display()), &e);
+    let recorded = connection
+        .prepare("SELECT version, sha256 FROM migrations")
+        .and_then(|mut migrations| {
+            let rows = migrations.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<rusqlite::Result<BTreeMap<i64, String>>>()
+        })
+        .map_err(fail)?;
     for (number, migration) in (1..=version).zip(schema.migrations) {
-        let recorded = connection
-            .query_row("SELECT sha256 FROM migrations WHERE version = ?1", [number], |row| {
-                row.get::<_, String>(0)
-            })
-            .optional()
-            .map_err(fail)?;
-        let wrong = match recorded {
-            Some(sha256) if sha256_hex(migration.sql) == sha256 => continue,
+        let wrong = match recorded.get(&number) {
+            Some(sha256) if sha256_hex(migration.sql) == *sha256 => continue,
             Some(_) => "is not the one this program knows",
             None => "was never recorded",
         };
