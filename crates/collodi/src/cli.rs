@@ -54,11 +54,10 @@ pub(crate) fn matches() -> ArgMatches {
 }
 
 fn matches_of(typed: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let words = || typed.iter().filter_map(|word| word.to_str()?.strip_prefix("--"));
     let is_typed = |name: &str| {
-        let rest = |word: &'_ OsString| {
-            Some(word.to_str()?.strip_prefix("--")?.strip_prefix(name)?.to_owned())
-        };
-        typed.iter().filter_map(rest).any(|rest| rest.is_empty() || rest.starts_with('='))
+        let mut rests = words().filter_map(|word| word.strip_prefix(name));
+        rests.any(|rest| rest.is_empty() || rest.starts_with('='))
     };
     let is_given = |name: &str| is_typed(name) || std::env::var_os(env_name(name)).is_some();
     command_with(&is_given).try_get_matches_from(typed)
