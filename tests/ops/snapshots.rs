@@ -24,7 +24,7 @@ fn ops(arguments: &[&str]) -> Value {
 /// The log of changes, in order.
 fn changes(folder: &Path) -> Vec<String> {
     let connection = Connection::open(folder.join("profiles.db")).unwrap();
-    let sql = "SELECT id || ' ' || slug || ' ' || version || ' ' || document_hash FROM changes ORDER BY id";
+    let sql = "SELECT id || ' ' || slug || ' ' || version || ' ' || hex(document_hash) FROM changes ORDER BY id";
     let mut statement = connection.prepare(sql).unwrap();
     statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
