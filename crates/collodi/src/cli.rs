@@ -47,7 +47,8 @@ fn read_settings() -> Vec<Setting> {
 }
 
 /// What was typed, or the end of the program with what is wrong about it. A start makes only the flags that were typed or
-/// set: all of them are a tenth of it. Who asks for help, or types what there is not, meets them all.
+/// set, because a hundred of them take time that every start would pay. Who asks for help, or types what there is not, meets
+/// them all.
 pub(crate) fn matches() -> ArgMatches {
     let typed = std::env::args_os().collect::<Vec<_>>();
     matches_of(&typed).unwrap_or_else(|_| command().get_matches())
