@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::file;
+use crate::pace::{Turns, take_turns, take_turns_writing};
 use crate::sqlite::{
     Found, Look, chats, failed, identity_in, inspect, open_for_copy, open_untouched, profiles,
 };
@@ -203,7 +204,8 @@ fn copy(source: &Source, folder: &Path) -> Result<(PathBuf, Kind), StoreError> {
     let name = name.ok_or_else(|| other(format!("{}: a name that is no text", path.display())))?;
     let target = folder.join(name);
     let doing = format!("copy {} to {}", path.display(), target.display());
-    let connection = open_for_copy(path).map_err(|e| failed(&doing, &e))?;
+    let mut connection = open_for_copy(path).map_err(|e| failed(&doing, &e))?;
+    take_turns_writing(&mut connection, &target).map_err(|e| failed(&doing, &e))?;
     connection
         .execute("VACUUM INTO ?1", [target.to_string_lossy().as_ref()])
         .map_err(|e| failed(&doing, &e))?;
@@ -244,9 +246,8 @@ fn describe(path: &Path, kind: Kind, source: &str) -> Result<Described, StoreErr
 /// What the database says of itself, and what its pages say.
 fn read_into(described: &mut Described, path: &Path) -> rusqlite::Result<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    // A check goes from rows to their indexes and back: what it has read of them stays, up to 64 MiB.
-    connection.pragma_update(None, "cache_size", -64 * 1024)?;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    take_turns(&mut connection)?;
     let text = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, String>(0));
     let verdict = text("PRAGMA integrity_check(1)")?;
     described.schema_version =
@@ -280,7 +281,7 @@ fn rows(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
 /// Size and SHA-256 of a file.
 fn digest(path: &Path) -> std::io::Result<(u64, String)> {
     let (mut file, mut hash, mut size) = (File::open(path)?, Sha256::new(), 0);
-    let mut buffer = vec![0; 256 * 1024];
+    let (mut buffer, mut turns) = (vec![0; 128 * 1024], Turns::begin());
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
@@ -288,6 +289,7 @@ fn digest(path: &Path) -> std::io::Result<(u64, String)> {
         }
         hash.update(&buffer[..read]);
         size += read as u64;
+        turns.pass();
     }
 }
 
