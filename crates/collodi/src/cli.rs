@@ -55,9 +55,9 @@ pub(crate) fn matches() -> ArgMatches {
 }
 
 fn matches_of(typed: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    let words = || typed.iter().filter_map(|word| word.to_str()?.strip_prefix("--"));
     let is_typed = |name: &str| {
-        let mut rests = words().filter_map(|word| word.strip_prefix(name));
+        let words = typed.iter().filter_map(|word| word.to_str()?.strip_prefix("--"));
+        let mut rests = words.filter_map(|word| word.strip_prefix(name));
         rests.any(|rest| rest.is_empty() || rest.starts_with('='))
     };
     let is_given = |name: &str| is_typed(name) || std::env::var_os(env_name(name)).is_some();

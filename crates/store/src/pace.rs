@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,35 +38,20 @@ impl Turns {
     }
 }
 
-/// Lets statements of this connection take turns.
+/// Lets statements of this connection take turns, and does something after each.
 ///
 /// # Errors
 /// A connection that is closed.
-pub(crate) fn take_turns(connection: &mut Connection) -> rusqlite::Result<()> {
+pub(crate) fn take_turns(
+    connection: &mut Connection,
+    mut after_each: impl FnMut() + Send + 'static,
+) -> rusqlite::Result<()> {
     let mut turns = Turns::begin();
     connection.progress_handler(
         INSTRUCTIONS,
         Some(move || {
-            turns.pass();
-            false
-        }),
-    )
-}
-
-/// The same for one that writes a new file, which is put on the disk behind it.
-///
-/// # Errors
-/// A connection that is closed.
-pub(crate) fn take_turns_writing(
-    connection: &mut Connection,
-    target: &Path,
-) -> rusqlite::Result<()> {
-    let (mut turns, mut behind) = (Turns::begin(), WriteBehind::of(target.to_owned()));
-    connection.progress_handler(
-        INSTRUCTIONS,
-        Some(move || {
             if turns.pass() {
-                behind.go_on();
+                after_each();
             }
             false
         }),
@@ -75,7 +60,7 @@ pub(crate) fn take_turns_writing(
 
 /// Starts to put a growing file on the disk, piece by piece. It promises nothing: whoever wrote the file still syncs it.
 #[derive(Debug)]
-struct WriteBehind {
+pub(crate) struct WriteBehind {
     path: PathBuf,
     file: Option<File>,
     /// Bytes from the start that were seen to.
@@ -83,12 +68,13 @@ struct WriteBehind {
 }
 
 impl WriteBehind {
-    fn of(path: PathBuf) -> Self {
+    /// Nothing of the file at `path`, which may come later.
+    pub(crate) fn of(path: PathBuf) -> Self {
         Self { path, file: None, done: 0 }
     }
 
     /// One piece, if the file has grown by two: its end may be written once more.
-    fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
         }
@@ -132,26 +118,23 @@ mod tests {
     }
 
     #[test]
-    fn statements_that_take_long_are_asked_for_their_turns() {
+    fn statements_that_take_long_take_turns() {
         let folder = tempfile::tempdir().unwrap();
         let mut connection = Connection::open(folder.path().join("a.db")).unwrap();
         let fill = "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);
             CREATE INDEX i ON t (b);
-            WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 2000)
+            WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 20000)
             INSERT INTO t SELECT v, hex(randomblob(20)) FROM n";
         connection.execute_batch(fill).unwrap();
-        let asked = Arc::new(AtomicU32::new(0));
-        let counted = asked.clone();
-        let count = move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-            false
-        };
-        connection.progress_handler(INSTRUCTIONS, Some(count)).unwrap();
+        let turns = Arc::new(AtomicU32::new(0));
+        let counted = turns.clone();
+        let count = move || _ = counted.fetch_add(1, Ordering::Relaxed);
+        take_turns(&mut connection, count).unwrap();
         let copy = folder.path().join("copy.db");
         connection.execute("VACUUM INTO ?1", [copy.to_string_lossy().as_ref()]).unwrap();
-        assert!(asked.swap(0, Ordering::Relaxed) > 10, "copying");
+        assert!(turns.swap(0, Ordering::Relaxed) > 1, "copying");
         let said = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
         assert_eq!(connection.query_row("PRAGMA integrity_check", [], said).unwrap(), "ok");
-        assert!(asked.load(Ordering::Relaxed) > 10, "reading back");
+        assert!(turns.load(Ordering::Relaxed) > 1, "reading back");
     }
 }

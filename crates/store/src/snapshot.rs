@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::file;
-use crate::pace::{Turns, take_turns, take_turns_writing};
+use crate::pace::{Turns, WriteBehind, take_turns};
 use crate::sqlite::{
     Found, Look, chats, failed, identity_in, inspect, open_for_copy, open_untouched, profiles,
 };
@@ -205,7 +205,8 @@ fn copy(source: &Source, folder: &Path) -> Result<(PathBuf, Kind), StoreError> {
     let target = folder.join(name);
     let doing = format!("copy {} to {}", path.display(), target.display());
     let mut connection = open_for_copy(path).map_err(|e| failed(&doing, &e))?;
-    take_turns_writing(&mut connection, &target).map_err(|e| failed(&doing, &e))?;
+    let mut behind = WriteBehind::of(target.clone());
+    take_turns(&mut connection, move || behind.go_on()).map_err(|e| failed(&doing, &e))?;
     connection
         .execute("VACUUM INTO ?1", [target.to_string_lossy().as_ref()])
         .map_err(|e| failed(&doing, &e))?;
@@ -247,7 +248,7 @@ fn describe(path: &Path, kind: Kind, source: &str) -> Result<Described, StoreErr
 fn read_into(described: &mut Described, path: &Path) -> rusqlite::Result<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    take_turns(&mut connection)?;
+    take_turns(&mut connection, || ())?;
     let text = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, String>(0));
     let verdict = text("PRAGMA integrity_check(1)")?;
     described.schema_version =
