@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::file;
-use crate::pace::{Turns, WriteBehind, take_turns};
+use crate::pace::{Turns, take_turns};
 use crate::sqlite::{
-    Found, Look, chats, failed, identity_in, inspect, open_for_copy, open_untouched, profiles,
+    Found, Look, chats, copy, failed, identity_in, inspect, open_untouched, profiles,
 };
 use crate::step::step;
 
@@ -172,9 +172,12 @@ fn fill(
     let databases = thread::scope(|scope| {
         let mut reading = Vec::new();
         for source in chats.into_iter().chain(profiles) {
-            let (copy, kind) = copy(source, folder)?;
+            let (copy, kind) = copy_into(folder, source)?;
             let from = real(&source.path).display().to_string();
-            reading.push(scope.spawn(move || describe(&copy, kind, &from)));
+            reading.push(scope.spawn(move || {
+                let named = |e: StoreError| StoreError::new(e.kind, format!("{from}: {}", e.text));
+                describe(&copy, kind, &from).map_err(named)
+            }));
         }
         reading.into_iter().map(joined).collect::<Result<_, _>>()
     })?;
@@ -196,20 +199,15 @@ fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-fn copy(source: &Source, folder: &Path) -> Result<(PathBuf, Kind), StoreError> {
+fn copy_into(folder: &Path, source: &Source) -> Result<(PathBuf, Kind), StoreError> {
     let path = &real(&source.path);
-    // Every row is read to copy it, and every page of the copy after that: the source need not be looked through too.
+    // Every page of the copy is looked through after that, and it is what the source's are.
     let (kind, _) = kind_as(source, Look::Head)?;
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| other(format!("{}: a name that is no text", path.display())))?;
     let target = folder.join(name);
     let doing = format!("copy {} to {}", path.display(), target.display());
-    let mut connection = open_for_copy(path).map_err(|e| failed(&doing, &e))?;
-    let mut behind = WriteBehind::of(target.clone());
-    take_turns(&mut connection, move || behind.go_on()).map_err(|e| failed(&doing, &e))?;
-    connection
-        .execute("VACUUM INTO ?1", [target.to_string_lossy().as_ref()])
-        .map_err(|e| failed(&doing, &e))?;
+    copy::copy(path, &target).map_err(|e| failed(&doing, &e))?;
     let kept = step().and_then(|()| File::open(&target)?.sync_all());
     kept.map_err(|e| other(format!("{doing}: {e}")))?;
     Ok((target, kind))
@@ -248,7 +246,7 @@ fn describe(path: &Path, kind: Kind, source: &str) -> Result<Described, StoreErr
 fn read_into(described: &mut Described, path: &Path) -> rusqlite::Result<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    take_turns(&mut connection, || ())?;
+    take_turns(&mut connection)?;
     let text = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, String>(0));
     let verdict = text("PRAGMA integrity_check(1)")?;
     described.schema_version =

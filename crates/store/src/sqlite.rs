@@ -13,6 +13,7 @@ pub mod adopt;
 mod changes;
 pub mod chats;
 pub(crate) mod companion;
+pub(crate) mod copy;
 mod heads;
 pub mod import;
 pub mod migrate;
@@ -247,13 +248,13 @@ fn creatable(path: &Path) -> Result<(), StoreError> {
 
 /// Opens for looking: closing it neither folds the log in nor removes it.
 pub(crate) fn open_untouched(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = open_for_copy(path)?;
+    let connection = open_unfolded(path)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
-/// The same for `VACUUM INTO`, which writes elsewhere.
-pub(crate) fn open_for_copy(path: &Path) -> rusqlite::Result<Connection> {
+/// The same for who may write.
+fn open_unfolded(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -273,7 +274,7 @@ pub(crate) fn identity_in(path: &Path) -> Option<String> {
 /// Why it may not.
 pub fn try_write(path: &Path) -> Result<(), StoreError> {
     let fail = |e: rusqlite::Error| failed(&format!("write {}", path.display()), &e);
-    let connection = open_for_copy(path).map_err(fail)?;
+    let connection = open_unfolded(path).map_err(fail)?;
     if connection.is_readonly("main").map_err(fail)? {
         let text = format!("{} can only be read", path.display());
         return Err(StoreError::new(StoreErrorKind::Other, text));

@@ -19,7 +19,7 @@ pub(crate) const TAKEN: Check = Check {
     code: "snapshot.taken",
     line: 3,
     proves: "A snapshot of the databases is taken and reads back",
-    how: "VACUUM INTO a new folder, then integrity check, row counts and SHA-256 of every file",
+    how: "The pages of one moment copied to a new folder, then integrity check, row counts and SHA-256 of every file",
     hint: "Look at the named file or folder: rights, space, and whether the source is damaged.",
 };
 pub(crate) const VERIFIED: Check = Check {

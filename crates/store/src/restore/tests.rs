@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
 use collodi_profiles::Catalog;
 use rusqlite::Connection;
@@ -245,6 +245,26 @@ fn f9_what_is_no_sound_snapshot_is_refused_before_anything_is_touched() {
         let error = restore(&damaged(name, damage), &registry(&live), 10, OF_ANOTHER).unwrap_err();
         assert!(error.text.contains(part), "{name}: {error}");
         assert_eq!(files(live.path()), before, "{name}");
+    }
+}
+
+#[test]
+fn f6_of_a_damaged_database_there_is_no_snapshot_and_it_is_named() {
+    for (name, of) in [("chat.db", "turns"), ("profiles.db", "changes")] {
+        let live = data("old", None);
+        let path = live.path().join(name);
+        let connection = Connection::open(&path).unwrap();
+        let number = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+        let page: u32 = connection.query_row(number, [of], |row| row.get(0)).unwrap();
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[0x5a; 4096], u64::from(page - 1) * 4096).unwrap();
+        let to = live.path().join("snapshot");
+        let error = take(&sources(live.path()), &to, "test 1", 5).unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
+        let told = format!("{}: ", path.display());
+        assert!(error.text.starts_with(&told), "{error}");
+        assert!(!to.exists() && !with_suffix(&to, ".partial").exists());
     }
 }
 
