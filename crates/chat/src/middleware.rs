@@ -25,6 +25,8 @@ pub struct Working {
 pub struct Around<'a> {
     /// The tools of this model call; the loop executes with the same set.
     pub tools: &'a mut ToolSet,
+    /// The only tools of this call, by one of their names, once every middleware has added its own (INF-22); none is all.
+    pub allowed: Option<Vec<String>>,
     /// A new id.
     pub new_id: &'a (dyn Fn() -> String + Send + Sync),
     /// What the user is shown, in order.

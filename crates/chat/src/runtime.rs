@@ -67,10 +67,11 @@ impl Composed {
             .map(|m| m.name.as_str())
             .collect();
         self.toolbox.clean(turn, &active);
-        let mut around = Around { tools, new_id, notices: Vec::new() };
+        let mut around = Around { tools, allowed: None, new_id, notices: Vec::new() };
         for middleware in &self.middlewares {
             middleware.before(turn, &mut around).map_err(broken)?;
         }
+        around.tools.allow(around.allowed.as_deref());
         set_system_prompt(&mut turn.blocks, &self.profile.system_prompt, &new_id);
         reorder_results(&mut turn.blocks);
         Ok(around.notices)
@@ -87,7 +88,7 @@ impl Composed {
         tools: &mut ToolSet,
         new_id: &(dyn Fn() -> String + Send + Sync),
     ) -> Result<Vec<Notice>, ModelError> {
-        let mut around = Around { tools, new_id, notices: Vec::new() };
+        let mut around = Around { tools, allowed: None, new_id, notices: Vec::new() };
         for middleware in self.middlewares.iter().rev() {
             middleware.after(turn, new, &mut around).map_err(broken)?;
         }

@@ -27,6 +27,8 @@ pub mod keys {
     pub const TOOL_CONFIG: &str = "geppetto.tool_config@v1";
     /// The current agent mode.
     pub const AGENT_MODE: &str = "geppetto.agent_mode@v1";
+    /// The only tools that the mode offers; missing where it offers all.
+    pub const AGENT_MODE_TOOLS: &str = "geppetto.agent_mode_allowed_tools@v1";
     /// On a block: the middleware that wrote it.
     pub const MIDDLEWARE: &str = "geppetto.middleware@v1";
     /// On a block: what only its provider can read, `{"provider", "value"}` (decision 34).

@@ -13,38 +13,41 @@ const MODE: &str = "geppetto.agentmode@v1";
 const TAGS: [&str; 3] =
     ["agentmode_system_prompt", "agentmode_switch_instructions", "agentmode_user_prompt"];
 
+#[derive(Debug)]
 struct Mode {
     name: &'static str,
+    /// The only tools that it offers; none listed is all.
+    tools: &'static [&'static str],
     prompt: &'static str,
 }
 
 /// In order of name.
-const MODES: [Mode; 3] = [
+static MODES: [Mode; 3] = [
     Mode {
         name: "category_regexp_designer",
+        tools: &[],
         prompt: "You design regular expressions that sort transactions into categories. Propose one expression at a \
                  time, and check with a SQL query how many transactions it matches.",
     },
     Mode {
         name: "category_regexp_reviewer",
+        tools: &[],
         prompt: "You review regular expressions that sort transactions into categories. Look for transactions that \
                  they match and should not, and for those that they miss, and say what to change.",
     },
     Mode {
         name: "financial_analyst",
+        tools: &[],
         prompt: "You analyse financial transactions. Look for patterns, explain them, and propose categories that \
                  would help to understand where the money goes.",
     },
 ];
 
-fn find(name: &str) -> Option<&'static Mode> {
-    MODES.iter().find(|mode| mode.name.eq_ignore_ascii_case(name.trim()))
-}
-
 /// One use of the middleware.
 #[derive(Debug)]
 pub struct AgentMode {
     default_mode: String,
+    modes: &'static [Mode],
 }
 
 impl AgentMode {
@@ -52,7 +55,11 @@ impl AgentMode {
     #[must_use]
     pub fn new(config: &Object) -> Self {
         let default_mode = config.get("default_mode").and_then(Value::as_str).unwrap_or("default");
-        Self { default_mode: default_mode.to_owned() }
+        Self { default_mode: default_mode.to_owned(), modes: &MODES }
+    }
+
+    fn find(&self, name: &str) -> Option<&'static Mode> {
+        self.modes.iter().find(|mode| mode.name.eq_ignore_ascii_case(name.trim()))
     }
 
     fn current(&self, turn: &Working) -> String {
@@ -65,14 +72,19 @@ impl Middleware for AgentMode {
     fn before(&self, turn: &mut Working, around: &mut Around<'_>) -> Result<(), String> {
         let current = self.current(turn);
         turn.data.insert(keys::AGENT_MODE.into(), current.as_str().into());
-        let Some(mode) = find(&current) else {
+        turn.data.remove(keys::AGENT_MODE_TOOLS);
+        let Some(mode) = self.find(&current) else {
             // `default` is what a use without configuration has; it has no instructions.
             if current != "default" {
                 tracing::warn!(mode = current, "unknown agent mode");
             }
             return Ok(());
         };
-        let text = prompt(mode);
+        if !mode.tools.is_empty() {
+            turn.data.insert(keys::AGENT_MODE_TOOLS.into(), json!(mode.tools));
+            around.allowed = Some(mode.tools.iter().map(ToString::to_string).collect());
+        }
+        let text = prompt(mode, self.modes);
         // The same instructions are the same block, so that they are stored once.
         let same = turn.blocks.iter().find(|b| is_prompt(b) && b.as_text() == text).cloned();
         let block = same.unwrap_or_else(|| {
@@ -105,7 +117,7 @@ impl Middleware for AgentMode {
         let wanted = switch.new_mode.as_deref().map(str::trim).filter(|mode| !mode.is_empty());
         let to = match wanted {
             Some(wanted) if wanted == from => return Ok(()),
-            Some(wanted) => find(wanted).map_or(from.as_str(), |mode| mode.name),
+            Some(wanted) => self.find(wanted).map_or(from.as_str(), |mode| mode.name),
             None => from.as_str(),
         };
         if to != from {
@@ -129,8 +141,8 @@ pub fn remove_prompts(turn: &mut Working) {
     turn.blocks.retain(|block| !is_prompt(block));
 }
 
-fn prompt(mode: &Mode) -> String {
-    let names: Vec<&str> = MODES.iter().map(|mode| mode.name).collect();
+fn prompt(mode: &Mode, modes: &[Mode]) -> String {
+    let names: Vec<&str> = modes.iter().map(|mode| mode.name).collect();
     format!(
         "<currentMode>{}</currentMode>\n\n\
          <modeSwitchGuidelines>Consider whether another mode would help with what the user asks. If so, propose it in \
@@ -188,7 +200,8 @@ mod tests {
 
     fn around(run: impl FnOnce(&mut Around<'_>)) -> Vec<Notice> {
         let (mut tools, new_id) = (ToolSet::default(), || "id".to_owned());
-        let mut around = Around { tools: &mut tools, new_id: &new_id, notices: Vec::new() };
+        let mut around =
+            Around { tools: &mut tools, allowed: None, new_id: &new_id, notices: Vec::new() };
         run(&mut around);
         around.notices
     }
@@ -232,6 +245,32 @@ mod tests {
         let mut turn = turn("default");
         assert_eq!(around(|around| middleware().before(&mut turn, around).unwrap()), []);
         assert_eq!(turn.blocks.len(), 1);
+    }
+
+    #[test]
+    fn inf_22_a_mode_offers_the_tools_that_it_lists_and_the_next_one_its_own() {
+        static TWO: [Mode; 2] = [
+            Mode { name: "narrow", tools: &["calc"], prompt: "" },
+            Mode { name: "wide", tools: &[], prompt: "" },
+        ];
+        let middleware = AgentMode { default_mode: "narrow".into(), modes: &TWO };
+        let mut turn = Working::default();
+        let mut allowed = |mode: Option<&str>| {
+            if let Some(mode) = mode {
+                turn.data.insert(keys::AGENT_MODE.into(), mode.into());
+            }
+            let mut allowed = None;
+            around(|around| {
+                middleware.before(&mut turn, around).unwrap();
+                allowed = around.allowed.clone();
+            });
+            (allowed, turn.data.get(keys::AGENT_MODE_TOOLS).cloned())
+        };
+        let narrow = (Some(vec!["calc".to_owned()]), Some(json!(["calc"])));
+        assert_eq!(allowed(None), narrow);
+        assert_eq!(allowed(Some("WIDE")), (None, None));
+        assert_eq!(allowed(Some("narrow")), narrow);
+        assert_eq!(allowed(Some("unknown")), (None, None));
     }
 
     #[test]
