@@ -81,7 +81,8 @@ impl Middleware for FragileParts {
     }
 }
 
-struct Broken(ToolSpec);
+/// Panics when it is called.
+pub(crate) struct Broken(pub(crate) ToolSpec);
 
 impl Tool for Broken {
     fn spec(&self) -> &ToolSpec {
@@ -94,7 +95,7 @@ impl Tool for Broken {
 }
 
 /// Sends the prompt again until it has ended.
-async fn ended(app: &TestApp, body: &Value) -> Value {
+pub(crate) async fn ended(app: &TestApp, body: &Value) -> Value {
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
         let answer = app.post("/chat", body.clone()).await;
@@ -107,7 +108,7 @@ async fn ended(app: &TestApp, body: &Value) -> Value {
     }
 }
 
-fn prompt(text: &str, key: &str, profile: &str) -> Value {
+pub(crate) fn prompt(text: &str, key: &str, profile: &str) -> Value {
     json!({"conv_id": "c", "prompt": text, "idempotency_key": key, "profile": profile})
 }
 
@@ -146,68 +147,4 @@ async fn c30_d52_inf_11_a_panic_is_one_failed_run_and_the_prompt_behind_it_is_an
     let card = entities.iter().find(|e| e["kind"] == "tool_call").unwrap();
     assert_eq!(card["props"]["status"], "error");
     assert!(entities.iter().any(|e| e["props"]["content"] == "said "), "partial text is kept");
-}
-
-/// Asks for a tool that its mode does not offer, then says which tools it was told of and what came of the call.
-struct Curious;
-
-impl Models for Curious {
-    fn model(&self, _: &EffectiveProfile) -> Result<Arc<dyn Model>, ModelError> {
-        Ok(Arc::new(Self))
-    }
-}
-
-impl Model for Curious {
-    fn name(&self) -> String {
-        "curious".into()
-    }
-
-    fn provider(&self) -> &'static str {
-        "test"
-    }
-
-    fn call(&self, call: Call) -> BoxStream<'static, Result<Event, ModelError>> {
-        let names: Vec<&str> = call.tools.iter().map(|tool| tool.name.as_str()).collect();
-        let result = call.blocks.iter().find(|block| block.kind == Kind::ToolUse);
-        let event = match result {
-            None => Event::Block(Block::tool_call("call_1", "late", "{}")),
-            Some(result) => Event::Text(format!("{names:?} {}", result.get("error"))),
-        };
-        stream::iter([Ok(event), Ok(Event::Done { stop_reason: Some("stop".into()) })]).boxed()
-    }
-}
-
-/// Offers three tools, of which its only middleware allows one and adds one.
-struct Narrow;
-
-fn named(name: &str) -> Arc<dyn Tool> {
-    let parameters = json!({"type": "object"});
-    Arc::new(Broken(ToolSpec { name: name.into(), description: String::new(), parameters }))
-}
-
-impl Toolbox for Narrow {
-    fn middleware(&self, _: &str, _: &Object) -> Result<Box<dyn Middleware>, String> {
-        Ok(Box::new(Self))
-    }
-
-    fn tools(&self) -> Vec<Arc<dyn Tool>> {
-        vec![named("calc"), named("other")]
-    }
-
-    fn clean(&self, _: &mut Working, _: &[&str]) {}
-}
-
-impl Middleware for Narrow {
-    fn before(&self, _: &mut Working, around: &mut Around<'_>) -> Result<(), String> {
-        around.allowed = Some(vec!["calc".into()]);
-        around.tools.add(named("late"))
-    }
-}
-
-#[tokio::test]
-async fn inf_22_what_a_middleware_does_not_allow_is_neither_told_nor_run() {
-    let app = Setup::default().models(Curious).toolbox(Narrow).start().await;
-    assert_eq!(ended(&app, &prompt("hello", "one", "agent")).await["status"], "completed");
-    let timeline = app.get("/api/timeline?conv_id=c").await.text();
-    assert!(timeline.contains(r#"[\"calc\"] tool not found: late"#), "{timeline}");
 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod adopted;
+mod allowed_tools;
 mod app;
 mod bundle;
 mod chat_selection;
